@@ -1,0 +1,1 @@
+"""Frozen configuration dataclasses, their loader, and the shipped presets."""

@@ -1,0 +1,1 @@
+"""Storage, manifests, the output dataset and its commit protocol, telemetry, cluster start."""

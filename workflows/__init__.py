@@ -1,0 +1,1 @@
+"""Runs end to end: generate, report, training, and the command line."""
