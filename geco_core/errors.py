@@ -1,7 +1,8 @@
 """Errors typed by what to do next: retry, end one item, or stop the run.
 
-Every error names the item and the stage it concerns where there is one, and a remedy. `Reason` is the closed
-list of reason codes a failed or skipped row may carry; `docs/guide/reasons.md` documents each of them.
+Every error names the item and the stage it concerns where there is one, and a remedy. `Reason` is
+the closed list of reason codes a failed or skipped row may carry; `docs/guide/reasons.md` documents
+each of them.
 """
 
 from __future__ import annotations
@@ -50,12 +51,17 @@ class ForgeError(Exception):
         message: what is wrong, in one sentence, with the numbers that show it.
         remedy: what the user can do about it.
         item_id: the manifest item concerned, when there is one.
-        stage: the stage that noticed (`plan`, `fetch`, `decode`, `frame`, `multiview`, `reconstruct`, `extract`,
-            `finish`, `commit`, ...), when there is one.
+        stage: the stage that noticed (`plan`, `fetch`, `decode`, `frame`, `multiview`,
+            `reconstruct`, `extract`, `finish`, `commit`, ...), when there is one.
     """
 
     def __init__(
-        self, message: str, *, remedy: str = "", item_id: str | None = None, stage: str | None = None
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        item_id: str | None = None,
+        stage: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -73,7 +79,8 @@ class ForgeError(Exception):
         return f"{text} Remedy: {self.remedy}" if self.remedy else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only constructors do not survive the default pickling that Ray uses between processes.
+        # Keyword-only constructors do not survive the default pickling that Ray uses between
+        # processes.
         return (_rebuild, (type(self), self.message, dict(self.__dict__)))
 
 
@@ -98,7 +105,9 @@ class Retryable(ForgeError):
 
 
 class Fatal(ForgeError):
-    """Nothing more can be done in this run: stop, print the message and the remedy, lose nothing committed."""
+    """Nothing more can be done in this run: stop, print the message and the remedy, lose nothing
+    committed.
+    """
 
 
 class ConfigError(Fatal):

@@ -1,7 +1,9 @@
-"""The few nouns everything speaks: Item, Condition, MultiView, Mesh, Outcome, Shard, System, Teacher.
+"""The few nouns everything speaks: Item, Condition, MultiView, Mesh, Outcome, Shard, System,
+Teacher.
 
-Frames. Models work in the *world* frame: right-handed, z up, the front of an object faces +x. A `Mesh` is in the
-*glTF* frame: right-handed, y up, the front faces +z. `geco_core.mesh.frames` holds the one rotation between them.
+Frames. Models work in the *world* frame: right-handed, z up, the front of an object faces +x. A
+`Mesh` is in the *glTF* frame: right-handed, y up, the front faces +z. `geco_core.mesh.frames` holds
+the one rotation between them.
 
 Legend: B batch, V views, H height, W width, N vertices, F faces.
 """
@@ -68,7 +70,8 @@ class MultiView:
 
     Attributes:
         images: float [B, V, 3, H, W] in [0, 1], white background, row 0 at the top.
-        cameras: float [B, V, 16], the encoder camera of `geco_core.cameras` (3x4 camera-to-world, fx, fy, cx, cy).
+        cameras: float [B, V, 16], the encoder camera of `geco_core.cameras` (3x4 camera-to-world,
+            fx, fy, cx, cy).
     """
 
     images: torch.Tensor
@@ -140,8 +143,8 @@ class Asset:
         glb: the binary glTF.
         glb_sha256: its hex digest.
         thumbnail_png: a small render, PNG bytes.
-        mesh_stats: n_vertices, n_faces, bounds (6 floats: min xyz, max xyz), watertight, components, surface_area,
-            volume.
+        mesh_stats: n_vertices, n_faces, bounds (6 floats: min xyz, max xyz), watertight,
+            components, surface_area, volume.
     """
 
     glb: bytes
@@ -177,8 +180,9 @@ Generated = Mesh | BadItem
 class System(Protocol):
     """A generator of meshes.
 
-    `prepare` runs on the CPU, concurrently with the device work of other items; `generate` runs on the device under a
-    lock, batched. A bad member never fails its batch: its slot holds a `BadItem`.
+    `prepare` runs on the CPU, concurrently with the device work of other items; `generate` runs on
+    the device under a lock, batched. A bad member never fails its batch: its slot holds a
+    `BadItem`.
     """
 
     name: str
@@ -190,11 +194,15 @@ class System(Protocol):
         ...
 
     def generate(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> list[Generated]:
-        """One result per condition, in order. The same (condition, seed) gives the same mesh in any batch."""
+        """One result per condition, in order. The same (condition, seed) gives the same mesh in any
+        batch.
+        """
         ...
 
     def provenance(self) -> Mapping[str, Any]:
-        """`weights_digest`, `config_digest`, `licences` (list of str): recorded in every row and GLB."""
+        """`weights_digest`, `config_digest`, `licences` (list of str): recorded in every row and
+        GLB.
+        """
         ...
 
     def timing(self) -> Mapping[str, float]:
@@ -206,13 +214,19 @@ class System(Protocol):
 class Teacher(Protocol):
     """A system that also yields targets: its two halves, callable apart."""
 
-    def multiview(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> MultiView: ...
+    def multiview(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> MultiView:
+        """Views of every condition from the rig of the system."""
+        ...
 
-    def reconstruct(self, views: MultiView) -> list[Generated]: ...
+    def reconstruct(self, views: MultiView) -> list[Generated]:
+        """One mesh per row of views; a bad row holds its `BadItem`."""
+        ...
 
 
 def seed_for(item: Item, run_seed: int) -> int:
-    """The item's own seed, else hash(run seed, item id): 0 <= seed < 2**63, the same on every machine and Python."""
+    """The item's own seed, else hash(run seed, item id): 0 <= seed < 2**63, the same on every
+    machine and Python.
+    """
     if item.seed is not None:
         return int(item.seed)
     digest = hashlib.sha256(f"{run_seed}\x00{item.item_id}".encode()).digest()

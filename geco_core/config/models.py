@@ -11,8 +11,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Fields of diffusers' `UNet2DConditionModel`. `attention_heads` is the NUMBER of heads per level
-    (diffusers names that field `attention_head_dim`)."""
+    """Fields of diffusers' `UNet2DConditionModel`. `attention_heads` is the NUMBER of heads per
+    level (diffusers names that field `attention_head_dim`).
+    """
 
     in_channels: int = 4
     out_channels: int = 4
@@ -42,9 +43,11 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The latent codec. `autoencoder_kl` is the published VAE; `patch` is a closed-form strided linear codec.
+    """The latent codec. `autoencoder_kl` is the published VAE; `patch` is a closed-form strided
+    linear codec.
 
-    `latent_shift`/`latent_scale` are Zero123++'s affine constants: x -> (x - shift) * scale on target latents.
+    `latent_shift`/`latent_scale` are Zero123++'s affine constants: x -> (x - shift) * scale on
+    target latents.
     """
 
     kind: Literal["autoencoder_kl", "patch"] = "autoencoder_kl"
@@ -91,7 +94,9 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class ViewRigConfig:
-    """The fixed six-view rig. Azimuths are relative to the condition view, elevations absolute (Zero123++ v1.2)."""
+    """The fixed six-view rig. Azimuths are relative to the condition view, elevations absolute
+    (Zero123++ v1.2).
+    """
 
     azimuths_deg: tuple[float, ...] = (30.0, 90.0, 150.0, 210.0, 270.0, 330.0)
     elevations_deg: tuple[float, ...] = (20.0, -10.0, 20.0, -10.0, 20.0, -10.0)
@@ -106,9 +111,9 @@ class ViewRigConfig:
 class MultiViewConfig:
     """Zero123++: reference-attention UNet, codec, towers, schedule, rig.
 
-    `condition_channels` adds the clean condition latents (repeated into every view cell), per-view coordinates (2) and
-    a one-hot view index (V) to the UNet input; off in the published model. `ramp` None means: read it from the
-    checkpoint folder (`model_index.json`).
+    `condition_channels` adds the clean condition latents (repeated into every view cell), per-view
+    coordinates (2) and a one-hot view index (V) to the UNet input; off in the published model.
+    `ramp` None means: read it from the checkpoint folder (`model_index.json`).
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -150,8 +155,9 @@ class EncoderConfig:
 class ReconstructorConfig:
     """InstantMesh (`kind="mesh"`) and InstantNeRF (`kind="nerf"`), published field names.
 
-    `sdf_sphere_radius` adds |p| - radius to the SDF head and `sdf_scale` multiplies the head's raw output: both are
-    neutral (0 = no bias, 1.0) in the published model and give micro training a non-empty start.
+    `sdf_sphere_radius` adds |p| - radius to the SDF head and `sdf_scale` multiplies the head's raw
+    output: both are neutral (0 = no bias, 1.0) in the published model and give micro training a
+    non-empty start.
     """
 
     kind: Literal["mesh", "nerf"] = "mesh"
@@ -175,7 +181,7 @@ class ReconstructorConfig:
 
 @dataclass(frozen=True)
 class ExtractionConfig:
-    """Surface extraction. `exact` evaluates the whole grid; otherwise coarse-to-fine with growth."""
+    """Surface extraction: `exact` evaluates the whole grid, else coarse-to-fine with growth."""
 
     grid_res: int = 128
     exact: bool = False
@@ -186,7 +192,7 @@ class ExtractionConfig:
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """Where weights come from. `package:NAME` is a file shipped inside the package; sha256 pins it."""
+    """Where weights come from: `package:NAME` is shipped inside the package; sha256 pins it."""
 
     multiview: str = ""
     multiview_sha256: str = ""

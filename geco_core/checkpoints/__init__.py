@@ -1,0 +1,1 @@
+"""Loading weights safely: safetensors only, digests checked, every key accounted for."""

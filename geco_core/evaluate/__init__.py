@@ -1,0 +1,1 @@
+"""Metrics on images and geometry, with their floors."""

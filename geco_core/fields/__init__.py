@@ -1,0 +1,1 @@
+"""Fields in space: triplane features and the small networks that read them."""

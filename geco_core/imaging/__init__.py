@@ -1,0 +1,1 @@
+"""Images at the border of the library: untrusted bytes in, framed foregrounds out."""

@@ -1,0 +1,1 @@
+"""Image to six views of one object."""

@@ -1,0 +1,1 @@
+"""Procedural objects: the training set of the micro systems, made from seeds and never stored."""

@@ -1,0 +1,224 @@
+"""A plain, resumable training loop: AdamW, warm-up / constant / linear decay, gradient clipping,
+ramped EMA.
+
+The schedule is a trapezoid rather than a cosine because its length can be changed while it is flat:
+a run that is stopped early is finished by resuming it with a smaller `steps`. State (model, EMA,
+optimiser, RNG, step) is saved atomically, so a killed run continues where its last checkpoint
+stood, with the same batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from geco_core.errors import Fatal
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Numbers of one training run. Rates are per step; times in seconds."""
+
+    steps: int = 10_000
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    decay_steps: int = 2_000
+    final_rate_share: float = 0.01
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    checkpoint_every: int = 500
+    evaluate_every: int = 2_000
+    log_every: int = 50
+    bfloat16: bool = True
+
+    def rate(self, step: int) -> float:
+        """Learning rate at `step` (0-based): linear warm-up, constant, linear decay to
+        `final_rate_share`.
+        """
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        left = (self.steps - step) / max(1, self.decay_steps)
+        fall = min(1.0, max(self.final_rate_share, left))
+        return self.learning_rate * rise * fall
+
+
+class Task(Protocol):
+    """What the loop trains: a module, a loss on the batch of a step, and an evaluation of the EMA
+    weights.
+    """
+
+    @property
+    def model(self) -> nn.Module:
+        """The module under training."""
+        ...
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        """Loss of the batch that belongs to `step`; `generator` is seeded by (run seed, step)."""
+        ...
+
+    def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
+        """Numbers on held-out objects (called with EMA weights in place); may write images into
+        `folder`.
+        """
+        ...
+
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+class Ema:
+    """Exponential moving average of floating-point parameters and buffers.
+
+    The decay is ramped as min(decay, (1 + step) / (10 + step)): a constant high decay makes the
+    first thousand steps look untrained.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.shadow = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move the average towards the model by the ramped decay of `step` (0-based)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        source = model.state_dict()
+        floating = [k for k, v in self.shadow.items() if v.dtype.is_floating_point]
+        torch._foreach_lerp_(
+            [self.shadow[k] for k in floating], [source[k] for k in floating], 1 - decay
+        )
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's weights with the average, in place; call again to undo."""
+        current = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        model.load_state_dict(self.shadow)
+        self.shadow = current
+
+
+def train(
+    task: Task, config: LoopConfig, folder: Path, report: Report, evaluate: Report
+) -> dict[str, Tensor]:
+    """Train until `config.steps`, resuming from `folder/checkpoint.pt` when it is there.
+
+    Returns:
+        The EMA state dict.
+
+    Raises:
+        Fatal: the loss became non-finite, or the checkpoint does not fit the model.
+    """
+    torch.manual_seed(
+        config.seed
+    )  # dropout inside third-party modules draws from the global generator
+    decayed = [p for p in task.model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in task.model.parameters() if p.requires_grad and p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+    )
+    ema = Ema(task.model, config.ema_decay)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _resume(folder / "checkpoint.pt", task.model, ema, optimizer)
+    sums: dict[str, float] = {}
+    clock = time.perf_counter()
+    for step in range(start, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step)
+        generator = torch.Generator().manual_seed(_mix(config.seed, step))
+        task.model.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            loss, parts = task.loss(step, generator)
+        if not torch.isfinite(loss):
+            raise Fatal(
+                f"the loss is {loss.item()} at step {step}",
+                stage="train",
+                remedy="lower the learning rate",
+            )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
+        optimizer.step()
+        ema.update(task.model, step)
+        for key, value in {"loss": float(loss.detach()), "grad_norm": float(norm), **parts}.items():
+            sums[key] = sums.get(key, 0.0) + value
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            now = time.perf_counter()
+            count = (done - 1) % config.log_every + 1
+            report(
+                done,
+                {k: v / count for k, v in sums.items()}
+                | {
+                    "rate": config.rate(step),
+                    "samples_per_s": count * config.batch_size / (now - clock),
+                },
+            )
+            sums, clock = {}, now
+        if done % config.checkpoint_every == 0 or done == config.steps:
+            _save(folder / "checkpoint.pt", done, task.model, ema, optimizer)
+        if done % config.evaluate_every == 0 or done == config.steps:
+            evaluate(done, _evaluate(task, ema, done, folder))
+            clock = time.perf_counter()
+    return {k: v.detach().clone() for k, v in ema.shadow.items()}
+
+
+def _evaluate(task: Task, ema: Ema, step: int, folder: Path) -> Mapping[str, float]:
+    ema.swap(task.model)
+    task.model.eval()
+    try:
+        with torch.no_grad():
+            return task.evaluate(step, folder)
+    finally:
+        ema.swap(task.model)
+
+
+def _save(
+    path: Path, step: int, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer
+) -> None:
+    state = {
+        "step": step,
+        "model": model.state_dict(),
+        "ema": ema.shadow,
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def _resume(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
+    if not path.is_file():
+        return 0
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise Fatal(
+            f"checkpoint {path} does not fit this model: {error}",
+            remedy="use another folder or the old configuration",
+        ) from error
+    ema.shadow = state["ema"]
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])
+    return int(state["step"])
+
+
+def _mix(seed: int, step: int) -> int:
+    # splitmix64: neighbouring steps get unrelated streams, which consecutive seeds do not promise.
+    z = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (z ^ (z >> 31)) >> 1

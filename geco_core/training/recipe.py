@@ -1,0 +1,248 @@
+"""The recipe of the micro `instantmesh` pair: four stages, each resumable, each a pure function of
+seeds and the config.
+
+    cache -> { multiview  |  reconstructor } -> teacher_views -> finetune -> export
+
+`multiview` and `reconstructor` are independent and run as two processes of one thread each.
+`finetune` continues the reconstructor on a mixture of true views and the teacher's own samples (the
+teacher chain's version of a Stage II).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geco_core.config import load as config_load
+from geco_core.config.models import InstantMeshConfig
+from geco_core.errors import Fatal
+from geco_core.imaging.framing import condition_pixels_from_tensor
+from geco_core.multiview.generate import generate_views
+from geco_core.multiview.zero123plus import Zero123Plus
+from geco_core.reconstruct.initialise import fourier_init
+from geco_core.reconstruct.instantmesh import InstantMesh
+from geco_core.training.cache import CacheSpec, ExampleCache, Progress, ensure_cache
+from geco_core.training.loop import LoopConfig, Report, train
+from geco_core.training.multiview import MultiViewTask, MultiViewTaskConfig
+from geco_core.training.reconstructor import ReconstructorTask, ReconstructorTaskConfig
+
+STAGES = ("cache", "multiview", "reconstructor", "teacher_views", "finetune")
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Everything `geco train-micro instantmesh` reads; `docs/lab` records what each number was
+    tried against.
+    """
+
+    seed: int = 0
+    examples: int = 12_000
+    heldout_examples: int = 256
+    codec_views: int = 600
+    multiview: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=16_000,
+            batch_size=8,
+            learning_rate=1.5e-3,
+            warmup_steps=200,
+            decay_steps=5_000,
+            ema_decay=0.9985,
+        )
+    )
+    multiview_task: MultiViewTaskConfig = field(default_factory=MultiViewTaskConfig)
+    reconstructor: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=16_000,
+            batch_size=8,
+            learning_rate=1.2e-3,
+            warmup_steps=200,
+            decay_steps=4_000,
+            ema_decay=0.9985,
+        )
+    )
+    reconstructor_task: ReconstructorTaskConfig = field(default_factory=ReconstructorTaskConfig)
+    teacher_rows: int = 2_500
+    teacher_share: float = 0.6
+    finetune: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=4_000,
+            batch_size=8,
+            learning_rate=4e-4,
+            warmup_steps=100,
+            decay_steps=3_500,
+            ema_decay=0.998,
+        )
+    )
+
+
+class Workspace:
+    """The folder of one training run, and the models built the same way by every stage."""
+
+    def __init__(self, folder: Path, recipe: RecipeConfig) -> None:
+        self.folder = folder
+        self.recipe = recipe
+        preset = config_load.preset_path("instantmesh", "micro")
+        self.config = config_load.load(InstantMeshConfig, preset)
+
+    def caches(self, processes: int, progress: Progress) -> tuple[ExampleCache, ExampleCache]:
+        """The train and held-out caches, built when missing."""
+        train_spec = CacheSpec(split="train", examples=self.recipe.examples)
+        heldout_spec = replace(train_spec, split="heldout", examples=self.recipe.heldout_examples)
+        return (
+            ensure_cache(self.folder / "cache" / "train", train_spec, processes, progress),
+            ensure_cache(self.folder / "cache" / "heldout", heldout_spec, processes, progress),
+        )
+
+    def new_multiview(self, train_cache: ExampleCache) -> Zero123Plus:
+        """A freshly initialised teacher whose codec is fitted to training views."""
+        torch.manual_seed(self.recipe.seed)
+        model = Zero123Plus(self.config.multiview)
+        rows = torch.arange(self.recipe.codec_views)
+        images = train_cache.images("views", rows).flatten(0, 1)
+        condition = train_cache.images("condition", rows)
+        model.codec.fit(torch.cat([images, condition]))
+        return model
+
+    def new_reconstructor(self) -> InstantMesh:
+        """A freshly initialised reconstructor with Fourier-initialised embeddings."""
+        torch.manual_seed(self.recipe.seed + 1)
+        model = InstantMesh(self.config.reconstructor)
+        fourier_init(model, self.config.multiview.rig)
+        return model
+
+    def weights(self, stage: str) -> Path:
+        """The finished weights of a stage (float32 EMA); the file's existence means the stage is
+        done.
+        """
+        return self.folder / stage / "weights.pt"
+
+
+def run_stage(
+    stage: str,
+    space: Workspace,
+    report: Report,
+    evaluated: Report,
+    progress: Progress,
+    processes: int = 2,
+) -> None:
+    """Run one stage to its end (a finished stage returns at once). Raises `Fatal` on an unknown
+    stage.
+    """
+    if stage not in STAGES:
+        raise Fatal(f"unknown training stage {stage!r}", remedy=f"one of {', '.join(STAGES)}")
+    if stage != "cache" and space.weights(stage).is_file():
+        return
+    train_cache, heldout_cache = space.caches(processes, progress)
+    runners: dict[str, Callable[[], object]] = {
+        "cache": lambda: None,
+        "multiview": lambda: _multiview(space, train_cache, heldout_cache, report, evaluated),
+        "reconstructor": lambda: _reconstructor(
+            space, train_cache, heldout_cache, report, evaluated
+        ),
+        "teacher_views": lambda: _teacher_views(space, train_cache, progress),
+        "finetune": lambda: _finetune(space, train_cache, heldout_cache, report, evaluated),
+    }
+    result = runners[stage]()
+    if result is not None:
+        torch.save(result, space.weights(stage))
+
+
+def _multiview(
+    space: Workspace,
+    train_cache: ExampleCache,
+    heldout_cache: ExampleCache,
+    report: Report,
+    evaluated: Report,
+) -> dict[str, Tensor]:
+    recipe = space.recipe
+    task_config = replace(
+        recipe.multiview_task, batch_size=recipe.multiview.batch_size, seed=recipe.seed
+    )
+    task = MultiViewTask(space.new_multiview(train_cache), train_cache, heldout_cache, task_config)
+    return train(task, recipe.multiview, space.folder / "multiview", report, evaluated)
+
+
+def _reconstructor(
+    space: Workspace,
+    train_cache: ExampleCache,
+    heldout_cache: ExampleCache,
+    report: Report,
+    evaluated: Report,
+) -> dict[str, Tensor]:
+    recipe = space.recipe
+    task_config = replace(
+        recipe.reconstructor_task, batch_size=recipe.reconstructor.batch_size, seed=recipe.seed
+    )
+    rig = space.config.multiview.rig
+    task = ReconstructorTask(
+        space.new_reconstructor(), rig, train_cache, heldout_cache, task_config
+    )
+    return train(task, recipe.reconstructor, space.folder / "reconstructor", report, evaluated)
+
+
+def _teacher_views(
+    space: Workspace, train_cache: ExampleCache, progress: Progress
+) -> dict[str, Tensor]:
+    """Sample the trained teacher for the first training rows; resumable per 64 rows."""
+    model = space.new_multiview(train_cache)
+    model.load_state_dict(torch.load(space.weights("multiview"), weights_only=True))
+    model.eval()
+    count, size = space.recipe.teacher_rows, space.config.multiview.rig.view_size
+    folder = space.folder / "teacher_views"
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for start in range(0, count, 64):
+        path = folder / f"part-{start:06d}.npy"
+        if not path.is_file():
+            rows = torch.arange(start, min(start + 64, count))
+            made = []
+            for chunk in rows.split(8):
+                pixels = condition_pixels_from_tensor(
+                    train_cache.images("condition", chunk), model.config
+                )
+                views = generate_views(model, pixels, [int(r) for r in chunk], space.config.sampler)
+                made.append(views.clamp(0, 1).mul(255).round().byte().movedim(-3, -1).numpy())
+            array = np.concatenate(made)
+            assert array.shape[1:] == (6, size, size, 3)
+            np.save(path.with_suffix(".tmp.npy"), array)
+            path.with_suffix(".tmp.npy").replace(path)
+        parts.append(np.load(path))
+        progress(min(start + 64, count), count)
+    return {"views": torch.from_numpy(np.concatenate(parts))}
+
+
+def _finetune(
+    space: Workspace,
+    train_cache: ExampleCache,
+    heldout_cache: ExampleCache,
+    report: Report,
+    evaluated: Report,
+) -> dict[str, Tensor]:
+    recipe = space.recipe
+    model = space.new_reconstructor()
+    model.load_state_dict(torch.load(space.weights("reconstructor"), weights_only=True))
+    views = torch.load(space.weights("teacher_views"), weights_only=True)["views"]
+    task_config = replace(
+        recipe.reconstructor_task, batch_size=recipe.finetune.batch_size, seed=recipe.seed + 2
+    )
+    task = ReconstructorTask(
+        model,
+        space.config.multiview.rig,
+        train_cache,
+        heldout_cache,
+        task_config,
+        views,
+        recipe.teacher_share,
+    )
+    return train(
+        task,
+        replace(recipe.finetune, seed=recipe.seed + 2),
+        space.folder / "finetune",
+        report,
+        evaluated,
+    )

@@ -1,0 +1,161 @@
+"""The micro reconstructor's training task: triplanes from six views, supervised at points.
+
+Points carry signed distances (half of them near the surface) and surface colours; no rendering is
+involved, which is what makes 2-core training feasible. The views may be true renders, degraded
+ones, or a teacher's (`views` callback), so that the reconstructor meets at training time what it
+will meet behind the diffusion model.
+
+Legend: B batch, V views, P points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geco_core.cameras import encoder_cameras, rig_poses
+from geco_core.config.models import ViewRigConfig
+from geco_core.reconstruct.instantmesh import InstantMesh
+from geco_core.training.cache import ExampleCache, epoch_rows
+
+
+@dataclass(frozen=True)
+class ReconstructorTaskConfig:
+    """Loss weights of the point supervision, and how inputs are degraded.
+
+    `degrade_share` of the samples get blurred and noisy views, `camera_jitter` is the half-width of
+    the uniform noise on all 16 camera numbers (InstantMesh's training does the same).
+    """
+
+    batch_size: int = 8
+    sdf_points: int = 512
+    color_points: int = 256
+    sdf_clamp: float = 0.25
+    sdf_weight: float = 4.0
+    occupancy_weight: float = 0.5
+    occupancy_width: float = 0.03
+    surface_weight: float = 1.0
+    color_l1_weight: float = 3.0
+    color_mse_weight: float = 15.0
+    degrade_share: float = 0.25
+    degrade_noise: float = 0.08
+    camera_jitter: float = 0.02
+    seed: int = 0
+    evaluate_objects: int = 96
+
+
+class ReconstructorTask:
+    """Loss and evaluation of an `InstantMesh` on cached examples.
+
+    `teacher_views`, when given, is a cache-like array uint8 [n, V, S, S, 3] of a teacher's samples
+    for the first n training rows; `teacher_share` of the samples that have one use it.
+    """
+
+    def __init__(
+        self,
+        model: InstantMesh,
+        rig: ViewRigConfig,
+        train: ExampleCache,
+        heldout: ExampleCache,
+        config: ReconstructorTaskConfig,
+        teacher_views: Tensor | None = None,
+        teacher_share: float = 0.0,
+    ) -> None:
+        self.model = model
+        self._train, self._heldout, self._config = train, heldout, config
+        self._teacher, self._teacher_share = teacher_views, teacher_share
+        self._cameras_V16 = encoder_cameras(rig_poses(rig), rig.fov_deg)
+
+    def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        """Weighted sum of clamped SDF L1, occupancy BCE, |sdf| on the surface and colour errors."""
+        cfg = self._config
+        rows = epoch_rows(len(self._train), cfg.batch_size, step, cfg.seed)
+        views = self._degrade(self._views(rows, generator), generator)
+        jitter = torch.rand(len(rows), len(self._cameras_V16), 16, generator=generator) * 2 - 1
+        planes = self.model.forward_planes(
+            views, self._cameras_V16[None] + cfg.camera_jitter * jitter
+        )
+        sdf_columns = torch.randperm(self._train.spec.sdf_points, generator=generator)[
+            : cfg.sdf_points
+        ]
+        color_columns = torch.randperm(self._train.spec.color_points, generator=generator)[
+            : cfg.color_points
+        ]
+        points_BP3, target_BP = self._train.points("sdf", rows, sdf_columns)
+        surface_BP3, color_BP3 = self._train.points("color", rows, color_columns)
+        decoder = self.model.decoder
+        sdf_all = (
+            decoder.sdf(planes, torch.cat([points_BP3, surface_BP3], dim=1)).squeeze(-1).float()
+        )
+        sdf_BP, on_surface_BP = sdf_all.split([points_BP3.shape[1], surface_BP3.shape[1]], dim=1)
+        rgb_BP3 = decoder.rgb(planes, surface_BP3).float()
+        clamp = cfg.sdf_clamp
+        distance = (sdf_BP.clamp(-clamp, clamp) - target_BP.clamp(-clamp, clamp)).abs().mean()
+        inside = (target_BP < 0).float()
+        occupancy = F.binary_cross_entropy_with_logits(-sdf_BP / cfg.occupancy_width, inside)
+        surface = on_surface_BP.abs().mean()
+        color_l1 = (rgb_BP3 - color_BP3).abs().mean()
+        color_mse = (rgb_BP3 - color_BP3).square().mean()
+        total = (
+            cfg.sdf_weight * distance
+            + cfg.occupancy_weight * occupancy
+            + cfg.surface_weight * surface
+            + cfg.color_l1_weight * color_l1
+            + cfg.color_mse_weight * color_mse
+        )
+        return total, {
+            "sdf": float(distance.detach()),
+            "occupancy": float(occupancy.detach()),
+            "surface": float(surface.detach()),
+            "color_mse": float(color_mse.detach()),
+        }
+
+    def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
+        """IoU on uniform held-out points and surface-colour PSNR (dB), from true views."""
+        del step, folder  # nothing to draw
+        rows = torch.arange(self._config.evaluate_objects)
+        ious, errors = [], []
+        for chunk in rows.split(16):
+            views = self._heldout.images("views", chunk)
+            planes = self.model.forward_planes(views, self._cameras_V16.expand(len(chunk), -1, -1))
+            # the second half of the sdf columns is uniform in the box (shapes.sample)
+            half = self._heldout.spec.sdf_points // 2
+            points, target = self._heldout.points("sdf", chunk, torch.arange(half, 2 * half))
+            inside = self.model.decoder.sdf(planes, points).squeeze(-1) < 0
+            both, either = inside & (target < 0), inside | (target < 0)
+            ious.append(both.sum(1) / either.sum(1).clamp(min=1))
+            surface, color = self._heldout.points("color", chunk, torch.arange(256))
+            errors.append(
+                (self.model.decoder.rgb(planes, surface) - color).square().mean(dim=(1, 2))
+            )
+        return {
+            "iou": float(torch.cat(ious).mean()),
+            "color_psnr": float(-10 * torch.cat(errors).mean().log10()),
+        }
+
+    def _views(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        views = self._train.images("views", rows)
+        if self._teacher is None:
+            return views
+        use = torch.rand(len(rows), generator=generator) < self._teacher_share
+        for i, row in enumerate(rows.tolist()):
+            if use[i] and row < len(self._teacher):
+                views[i] = self._teacher[row].movedim(-1, -3).float() / 255.0
+        return views
+
+    def _degrade(self, views_BV3HW: Tensor, generator: torch.Generator) -> Tensor:
+        cfg = self._config
+        out = views_BV3HW.clone()
+        for i in range(len(out)):
+            if torch.rand((), generator=generator) < cfg.degrade_share:
+                blurred = F.avg_pool2d(F.pad(out[i], (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+                mix = torch.rand((), generator=generator)
+                level = cfg.degrade_noise * torch.rand((), generator=generator)
+                noise = torch.randn(out[i].shape, generator=generator)
+                out[i] = (out[i].lerp(blurred, mix) + level * noise).clamp(0, 1)
+        return out

@@ -1,0 +1,107 @@
+"""The crash record of a shard: how often its process died, which row ran alone when it did, and who
+is blamed.
+
+A row is blamed only when its process died while the row ran alone, and the store knew so before the
+row started: the last message of a dying process is easily lost, and then its neighbour would be
+blamed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from geco_core.errors import Reason
+from infra.commit import attempts_key, put_attempts
+from infra.storage import Storage
+
+_DEATHS = {
+    Reason.CRASHED: "its process died while the item ran alone in it",
+    Reason.OUT_OF_MEMORY: "its process was ended for lack of memory while the item ran alone in it",
+}
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """The row that runs alone right now; `started_at` in seconds since the epoch."""
+
+    row: int
+    item_id: str
+    started_at: float
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Why a row is not run again."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Everything the store knows about the deaths of one shard's processes."""
+
+    shard: int
+    crashes: int = 0
+    blamed: dict[int, Blame] = field(default_factory=dict)
+    running: Suspicion | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        running = self.running
+        return {
+            "shard": self.shard,
+            "crashes": self.crashes,
+            "blamed": {
+                str(row): {"reason": b.reason.value, "message": b.message}
+                for row, b in self.blamed.items()
+            },
+            "running": None if running is None else vars(running),
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Attempts:
+        """Inverse of `to_json`."""
+        return Attempts(
+            shard=data["shard"],
+            crashes=data["crashes"],
+            blamed={
+                int(row): Blame(Reason(b["reason"]), b["message"])
+                for row, b in data["blamed"].items()
+            },
+            running=Suspicion(**data["running"]) if data["running"] else None,
+        )
+
+
+def after_crash(record: Attempts, reason: Reason, now: float, limit_s: float) -> Attempts:
+    """The record after the shard's process died.
+
+    Args:
+        record: as the store holds it.
+        reason: crashed or out_of_memory, as far as the scheduler can tell.
+        now: seconds since the epoch.
+        limit_s: the item time limit; a row that ran at least that long was ended by the watchdog.
+    """
+    running = record.running
+    if running is None:
+        return replace(record, crashes=record.crashes + 1)
+    message = _DEATHS[reason]
+    if reason is Reason.CRASHED and now - running.started_at >= limit_s:
+        reason, message = Reason.TIMED_OUT, f"took longer than {limit_s:g} s, alone in its process"
+    blamed = {**record.blamed, running.row: Blame(reason, message)}
+    return replace(record, crashes=record.crashes + 1, blamed=blamed, running=None)
+
+
+def read_attempts(storage: Storage, shard: int) -> Attempts:
+    """The stored record, or an empty one."""
+    try:
+        return Attempts.from_json(json.loads(storage.get(attempts_key(shard))))
+    except KeyError:
+        return Attempts(shard)
+
+
+def write_attempts(storage: Storage, record: Attempts) -> None:
+    """Store the record; durable on return."""
+    put_attempts(storage, record.shard, record.to_json())

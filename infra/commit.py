@@ -1,0 +1,121 @@
+"""The one door by which anything enters a run folder. A test fails when another module writes.
+
+Invariants:
+    I1  The rows of shard k are a pure function of the pinned manifest, shard size and k
+        (`infra.plan`).
+    I2  `assets/part-k.parquet` holds all rows of shard k, each once with a status; it appears whole
+        or not at all.
+    I3  `done/k.json` is written after the part is durable. No done record: the shard may be made
+        again, at the same key.
+    I4  Any number of writers of shard k leave one part: the first wins, the others adopt what they
+        find.
+    I5  The part's footer repeats the done record: `done/` is an index that can be rebuilt, and
+        readers follow it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from geco_core.errors import Fatal
+from infra.dataset import ShardSummary, encode, read_summary
+from infra.storage import Storage
+
+RUN_KEY = "run.json"
+SYSTEM_KEY = "system.json"
+REPORT_KEY = "report/index.html"
+
+
+def part_key(shard: int) -> str:
+    """`assets/part-000003.parquet`."""
+    return f"assets/part-{shard:06d}.parquet"
+
+
+def done_key(shard: int) -> str:
+    """`done/000003.json`."""
+    return f"done/{shard:06d}.json"
+
+
+def attempts_key(shard: int) -> str:
+    """`attempts/000003.json`: exists only for shards whose process died."""
+    return f"attempts/{shard:06d}.json"
+
+
+def commit_shard(storage: Storage, table: pa.Table, summary: ShardSummary) -> ShardSummary:
+    """Make a shard durable, then visible.
+
+    Returns:
+        The summary of the rows that stand in the store: ours, or those of a writer who was faster.
+
+    Raises:
+        Fatal: the table does not hold exactly the shard's rows.
+        Retryable: the store failed; committing again is safe.
+    """
+    if table.num_rows != summary.rows:
+        raise Fatal(
+            f"shard {summary.shard} has {table.num_rows} rows, the plan says {summary.rows}",
+            stage="commit",
+        )
+    data = encode(table, summary)
+    key = part_key(summary.shard)
+    if not storage.put_atomic(key, data, only_if_absent=True):
+        standing = stored_summary(storage, summary.shard)
+        if standing is not None and (standing.start, standing.stop) == (
+            summary.start,
+            summary.stop,
+        ):
+            summary = standing
+        else:  # not an object of this protocol: replace it
+            storage.put_atomic(key, data)
+    _put_json(storage, done_key(summary.shard), summary.to_json())
+    return summary
+
+
+def stored_summary(storage: Storage, shard: int) -> ShardSummary | None:
+    """The footer summary of a shard's part; None when there is no whole part."""
+    try:
+        with storage.open_for_pyarrow(part_key(shard)) as file:
+            return read_summary(file)
+    except KeyError:
+        return None
+
+
+def create_once(storage: Storage, key: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Write a JSON record unless there is one; returns the record that stands."""
+    if _put_json(storage, key, content, only_if_absent=True):
+        return content
+    return json.loads(storage.get(key))
+
+
+def put_attempts(storage: Storage, shard: int, record: dict[str, Any]) -> None:
+    """Write the crash record of a shard, durable when this returns (it must outlive the very next
+    instruction).
+    """
+    _put_json(storage, attempts_key(shard), record)
+
+
+def put_normalised(storage: Storage, key: str, path: Path) -> None:
+    """Publish a normalised manifest; the first one stands."""
+    storage.put_atomic(key, path, only_if_absent=True)
+
+
+def put_duplicates(storage: Storage, key: str, rows: np.ndarray) -> None:
+    """Publish the sorted numbers of duplicate rows (int64, little endian)."""
+    storage.put_atomic(key, rows.astype("<i8").tobytes(), only_if_absent=True)
+
+
+def put_report(storage: Storage, page: bytes) -> None:
+    """Publish the report page, in place of an earlier one."""
+    storage.put_atomic(REPORT_KEY, page)
+
+
+def _put_json(
+    storage: Storage, key: str, content: dict[str, Any], *, only_if_absent: bool = False
+) -> bool:
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    return storage.put_atomic(key, text.encode(), only_if_absent=only_if_absent)

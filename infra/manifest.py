@@ -1,0 +1,349 @@
+"""Manifests: what a run is asked to make, as a list of Parquet files with known columns.
+
+A Parquet file or folder is used where it lies; CSV, JSONL, a folder or a glob of images is streamed
+once into a Parquet file of the run (`infra.normalise`). What is wrong with the manifest as a whole
+is refused here, before any work; what is wrong with one row becomes that row's outcome
+(`infra.rows`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geco_core.config.run import ColumnsConfig
+from geco_core.errors import ManifestError
+from infra import normalise
+from infra.storage import Storage
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+SUPPORTED = (
+    "give a .parquet, .csv, .tsv or .jsonl file, a folder of Parquet files or images, or a glob"
+)
+USUAL_NAMES = {
+    "item_id": ("item_id", "id"),
+    "image": ("image",),
+    "prompt": ("prompt",),
+    "seed": ("seed",),
+}
+LIKELY_NAMES = (
+    "image_path",
+    "img",
+    "path",
+    "file",
+    "file_name",
+    "filename",
+    "url",
+    "uri",
+    "caption",
+    "text",
+)
+FULL_DIGEST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Resolved column names; None where the manifest has no such column."""
+
+    item_id: str | None
+    image: str | None
+    prompt: str | None
+    seed: str | None
+
+    def used(self) -> list[str]:
+        """The columns that make an item, in schema order."""
+        return [c for c in (self.item_id, self.image, self.prompt, self.seed) if c is not None]
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One Parquet file: a path, or a key of the run's store when the manifest was normalised."""
+
+    path: str
+    rows: int
+    stored: bool
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest ready to be cut into shards. Rows are numbered through the files in order.
+
+    Attributes:
+        source: what the user gave.
+        kind: parquet, csv, jsonl or images.
+        digest: sha256 over the content (over sizes and footers beyond 1 GiB of Parquet; over names
+            for images).
+        base: folder that relative image paths resolve against.
+        files: the Parquet files.
+        columns: resolved columns.
+        passthrough: columns copied to the output.
+    """
+
+    source: str
+    kind: str
+    digest: str
+    base: str
+    files: tuple[ManifestFile, ...]
+    columns: Columns
+    passthrough: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all files."""
+        return sum(file.rows for file in self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `run.json`."""
+        return asdict(self) | {"rows": self.rows}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Manifest:
+        """Inverse of `to_json`."""
+        return Manifest(
+            source=data["source"],
+            kind=data["kind"],
+            digest=data["digest"],
+            base=data["base"],
+            files=tuple(ManifestFile(**file) for file in data["files"]),
+            columns=Columns(**data["columns"]),
+            passthrough=tuple(data["passthrough"]),
+        )
+
+
+@dataclass(frozen=True)
+class ManifestSource:
+    """A located manifest, not read yet: its kind, its files and the digest of their content."""
+
+    source: str
+    kind: str
+    base: Path
+    paths: tuple[Path, ...]
+    digest: str
+
+
+def locate(source: str) -> ManifestSource:
+    """Find out what `source` is and digest it. Raises `ManifestError` when there is nothing usable.
+    """
+    if not source:
+        raise ManifestError("no manifest was given", remedy="add --manifest FILE", stage="plan")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _locate_folder(source, path)
+    if path.is_file():
+        return _locate_file(source, path)
+    if any(mark in source for mark in "*?["):
+        paths = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute patterns too
+        base = Path(_fixed_part(str(path)))
+        return _images(source, base, (p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES))
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
+    hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+    raise ManifestError(f"there is no manifest {source}", remedy=hint, stage="plan")
+
+
+def read_manifest(located: ManifestSource, columns: ColumnsConfig, storage: Storage) -> Manifest:
+    """Normalise if needed, resolve columns, count rows.
+
+    Raises:
+        ManifestError: unreadable, empty, no usable column, unknown declared columns, differing
+            schemas.
+    """
+    files, schema = _parquet_files(located, storage)
+    if sum(file.rows for file in files) == 0:
+        raise ManifestError(
+            f"manifest {located.source} has no rows", remedy="add rows", stage="plan"
+        )
+    names = [name for name in schema.names if name != normalise.PROBLEM_COLUMN]
+    resolved = resolve_columns(names, columns)
+    _check_types(schema, resolved)
+    consumed = {resolved.item_id, resolved.image, resolved.seed}
+    return Manifest(
+        source=located.source,
+        kind=located.kind,
+        digest=located.digest,
+        base=str(located.base.absolute()),
+        files=tuple(files),
+        columns=resolved,
+        passthrough=tuple(name for name in names if name not in consumed),
+    )
+
+
+def resolve_columns(names: Sequence[str], declared: ColumnsConfig) -> Columns:
+    """Match declared or usual column names against what the manifest has. Raises `ManifestError`.
+    """
+    found: dict[str, str | None] = {}
+    for role, usual in USUAL_NAMES.items():
+        name = getattr(declared, role)
+        if name is not None and name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the manifest has {', '.join(names)}"
+            raise ManifestError(
+                f"the manifest has no column {name!r} (columns.{role})", remedy=hint, stage="plan"
+            )
+        found[role] = name or next((candidate for candidate in usual if candidate in names), None)
+    if found["image"] is None and found["prompt"] is None:
+        raise ManifestError(
+            f"no usable column: found {', '.join(names) or 'none'}, need `image` or `prompt`",
+            remedy=_column_hint(names),
+            stage="plan",
+        )
+    return Columns(**found)
+
+
+def _column_hint(names: Sequence[str]) -> str:
+    for name in names:
+        if name.lower() in LIKELY_NAMES or difflib.get_close_matches(
+            name.lower(), ("image", "prompt"), cutoff=0.6
+        ):
+            role = (
+                "prompt"
+                if name.lower() in ("caption", "text") or name.lower().startswith("p")
+                else "image"
+            )
+            role = "image" if name.lower() == "path" else role
+            return f"did you mean columns.{role}={name}?"
+    return "rename a column, or say which one holds the images: columns.image=NAME"
+
+
+def _locate_file(source: str, path: Path) -> ManifestSource:
+    kinds = {
+        ".parquet": "parquet",
+        ".pq": "parquet",
+        ".csv": "csv",
+        ".tsv": "csv",
+        ".jsonl": "jsonl",
+    }
+    kinds[".ndjson"] = "jsonl"
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return _images(source, path.parent, [path])
+    if suffix not in kinds:
+        raise ManifestError(
+            f"{source} is no manifest this program reads", remedy=SUPPORTED, stage="plan"
+        )
+    kind = kinds[suffix]
+    digest = _digest_parquet([path]) if kind == "parquet" else _digest_content([path])
+    return ManifestSource(source, kind, path.parent, (path,), digest)
+
+
+def _locate_folder(source: str, folder: Path) -> ManifestSource:
+    inside = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    tables = sorted(p for p in inside if p.suffix.lower() in (".parquet", ".pq"))
+    if tables:
+        return ManifestSource(source, "parquet", folder, tuple(tables), _digest_parquet(tables))
+    return _images(source, folder, (p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES))
+
+
+def _images(source: str, base: Path, paths: Iterable[Path]) -> ManifestSource:
+    ordered = tuple(sorted(paths))
+    if not ordered:
+        known = " ".join(IMAGE_SUFFIXES)
+        raise ManifestError(f"{source} holds no images ({known})", remedy=SUPPORTED, stage="plan")
+    names = "\n".join(normalise.image_id(path, base) for path in ordered)
+    digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+    return ManifestSource(source, "images", base, ordered, digest)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder above the first wildcard of a glob."""
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))
+    return str(Path(*parts[:fixed])) if fixed else "."
+
+
+def _digest_content(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest_parquet(paths: Sequence[Path]) -> str:
+    if sum(path.stat().st_size for path in paths) <= FULL_DIGEST_BYTES:
+        return _digest_content(paths)
+    digest = hashlib.sha256()
+    for path in paths:  # a footer lists sizes, offsets and statistics of every column chunk
+        size = path.stat().st_size
+        digest.update(f"{size}\n".encode())
+        with path.open("rb") as file:
+            file.seek(max(0, size - 8))
+            footer = int.from_bytes(file.read(4), "little")
+            file.seek(max(0, size - 8 - footer))
+            digest.update(file.read(footer + 8))
+    return digest.hexdigest()
+
+
+def _parquet_files(
+    located: ManifestSource, storage: Storage
+) -> tuple[list[ManifestFile], pa.Schema]:
+    if located.kind != "parquet":
+        key = normalise.to_parquet(
+            located.kind, located.paths, located.base, located.digest, storage
+        )
+        with storage.open_for_pyarrow(key) as file:
+            parquet = pq.ParquetFile(file)
+            return [ManifestFile(key, parquet.metadata.num_rows, True)], parquet.schema_arrow
+    files, schema = [], None
+    for path in located.paths:
+        try:
+            with pq.ParquetFile(path) as parquet:
+                rows, here = parquet.metadata.num_rows, parquet.schema_arrow
+        except (pa.ArrowException, OSError) as error:
+            raise ManifestError(
+                f"{path} is not a readable Parquet file: {error}",
+                remedy="write it again",
+                stage="plan",
+            ) from error
+        if schema is not None and not here.equals(schema):
+            lines = json.dumps({"first": schema.names, str(path): here.names})
+            raise ManifestError(
+                f"Parquet files differ in schema: {lines}", remedy="make them equal", stage="plan"
+            )
+        schema = here
+        files.append(ManifestFile(str(path.absolute()), rows, False))
+    assert schema is not None
+    return files, schema
+
+
+def _check_types(schema: pa.Schema, columns: Columns) -> None:
+    def text(kind: pa.DataType) -> bool:
+        if pa.types.is_dictionary(kind):
+            return text(kind.value_type)
+        return (
+            pa.types.is_string(kind)
+            or pa.types.is_large_string(kind)
+            or pa.types.is_string_view(kind)
+        )
+
+    def image(kind: pa.DataType) -> bool:
+        if pa.types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0 or kind.get_field_index("path") >= 0
+        return text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+    def whole(kind: pa.DataType) -> bool:
+        return text(kind) or pa.types.is_integer(kind)
+
+    checks = {"item_id": whole, "image": image, "prompt": text, "seed": whole}
+    for role, check in checks.items():
+        name = getattr(columns, role)
+        if name is None:
+            continue
+        kind = schema.field(name).type
+        if not check(kind) and not pa.types.is_null(kind):
+            raise ManifestError(
+                f"column {name!r} ({role}) has type {kind}, which can not be used",
+                remedy="image: text, bytes or struct{bytes, path}; prompt: text; item_id and seed: text or integers",
+                stage="plan",
+            )

@@ -1,0 +1,195 @@
+"""The plan of a run: which shards exist, and `run.json`, which pins everything they depend on.
+
+`run.json` is created only if absent. A resume with another manifest or another configuration is
+refused with the difference, because half a dataset of each would be neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from geco_core.config.load import difference
+from geco_core.config.run import RunConfig, pinned
+from geco_core.errors import ConfigError, Fatal, ManifestError
+from geco_core.types import Shard
+from infra.commit import RUN_KEY, create_once, put_duplicates
+from infra.dataset import SCHEMA_VERSION
+from infra.duplicates import find_duplicates
+from infra.manifest import Manifest, locate, read_manifest
+from infra.storage import Storage
+
+
+@dataclass(frozen=True)
+class SystemDescription:
+    """What is known about a system before it is loaded.
+
+    Attributes:
+        config: its resolved configuration, plain data.
+        weights: file names and digests the configuration names.
+        licences: licences of the weights.
+    """
+
+    config: Mapping[str, Any]
+    weights: Mapping[str, str]
+    licences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Deterministic shards over a manifest."""
+
+    manifest: Manifest
+    shard_size: int
+    duplicates: int
+
+    @property
+    def rows(self) -> int:
+        """Manifest rows: each ends as exactly one output row."""
+        return self.manifest.rows
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-self.rows // self.shard_size)
+
+    def shard(self, index: int) -> Shard:
+        """Rows [index * size, (index + 1) * size) of the manifest."""
+        if not 0 <= index < self.shards:
+            raise IndexError(f"shard {index} of {self.shards}")
+        start = index * self.shard_size
+        return Shard(index, start, min(start + self.shard_size, self.rows))
+
+
+def make_plan(storage: Storage, config: RunConfig) -> Plan:
+    """Read the manifest and cut it.
+
+    Raises:
+        ManifestError: the manifest is refused, or the run folder belongs to another one.
+    """
+    located = locate(config.manifest)
+    existing = read_run(storage)
+    if existing is not None and existing["manifest"]["digest"] != located.digest:
+        _refuse_manifest(existing, located.source, located.digest)
+    manifest = read_manifest(located, config.columns, storage)
+    return Plan(manifest, config.shard_size, len(load_duplicates(manifest, storage)))
+
+
+def load_duplicates(manifest: Manifest, storage: Storage) -> np.ndarray:
+    """Sorted numbers of the duplicate rows, found and published on the first call."""
+    columns = json.dumps(asdict(manifest.columns), sort_keys=True)
+    digest = hashlib.sha256(f"{manifest.digest}{columns}".encode()).hexdigest()
+    key = f"manifest/duplicates-{digest[:16]}.i64"
+    if not storage.exists(key):
+        put_duplicates(storage, key, find_duplicates(manifest, storage))
+    return np.frombuffer(storage.get(key), dtype="<i8")
+
+
+def open_run(
+    storage: Storage,
+    config: RunConfig,
+    plan: Plan,
+    system: SystemDescription,
+    environment: Mapping[str, Any],
+    created_at: str,
+) -> dict[str, Any]:
+    """Create `run.json`, or check that the existing one pins the same things.
+
+    Returns:
+        The record that stands.
+
+    Raises:
+        ConfigError: the run folder was made with another configuration.
+        ManifestError: ... with another manifest.
+    """
+    record = _record(config, plan, system, environment, created_at)
+    standing = create_once(storage, RUN_KEY, record)
+    if standing["manifest"]["digest"] != plan.manifest.digest:
+        _refuse_manifest(standing, plan.manifest.source, plan.manifest.digest)
+    lines = difference(_pinned_view(standing), _pinned_view(record))
+    if lines:
+        raise ConfigError(
+            "this run folder was made with another configuration:\n  " + "\n  ".join(lines),
+            remedy="give another --out folder, or the values on the left",
+            stage="plan",
+        )
+    return standing
+
+
+def read_run(storage: Storage) -> dict[str, Any] | None:
+    """`run.json`, or None. Raises `Fatal` when it is not one of ours."""
+    try:
+        record = json.loads(storage.get(RUN_KEY))
+    except KeyError:
+        return None
+    except ValueError as error:
+        raise Fatal(
+            f"{RUN_KEY} is not JSON: {error}", remedy="give another --out folder"
+        ) from error
+    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+        raise Fatal(
+            f"{RUN_KEY} was written by another version of this program",
+            remedy="give another --out folder",
+        )
+    return record
+
+
+def plan_of(record: Mapping[str, Any]) -> Plan:
+    """The plan pinned in `run.json`."""
+    manifest = Manifest.from_json(record["manifest"])
+    return Plan(manifest, int(record["shard_size"]), int(record["manifest"]["duplicates"]))
+
+
+def config_digest(config: RunConfig, system: SystemDescription) -> str:
+    """sha256 (hex) over the pinned run configuration and the system's resolved one."""
+    content = {"run": pinned(config), "system": dict(system.config)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _record(
+    config: RunConfig,
+    plan: Plan,
+    system: SystemDescription,
+    environment: Mapping[str, Any],
+    created_at: str,
+) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created_at": created_at,
+        "manifest": plan.manifest.to_json() | {"duplicates": plan.duplicates},
+        "shard_size": plan.shard_size,
+        "shards": plan.shards,
+        "config": pinned(config),
+        "config_digest": config_digest(config, system),
+        "system": {
+            "config": dict(system.config),
+            "weights": dict(system.weights),
+            "licences": list(system.licences),
+        },
+        "environment": dict(environment),
+    }
+
+
+def _pinned_view(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change between two commands on one run folder."""
+    return {
+        "columns": record["manifest"]["columns"],
+        "rows": record["manifest"]["rows"],
+        "config": record["config"],
+        "system": record["system"],
+    }
+
+
+def _refuse_manifest(standing: Mapping[str, Any], source: str, digest: str) -> None:
+    old = standing["manifest"]
+    raise ManifestError(
+        f"this run folder belongs to another manifest: {old['source']} ({old['rows']} rows, "
+        f"digest {old['digest'][:12]}), not {source} (digest {digest[:12]})",
+        remedy="give another --out folder, or the manifest the run started with",
+        stage="plan",
+    )

@@ -1,0 +1,240 @@
+"""The store under a run folder: a handful of verbs that a local disk and an object store can both
+keep.
+
+Everything above speaks keys (`done/000003.json`), never paths, and relies on one promise only: an
+object appears whole or not at all. `LocalStorage` keeps it with a temporary file, fsync and link(2)
+or rename(2), and fsync of the folder. Names starting with `.tmp-` are unfinished writes of a dead
+process: no verb ever shows them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from geco_core.errors import ConfigError, Fatal, ForgeError, Retryable
+
+TEMPORARY_PREFIX = ".tmp-"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Keys are relative, `/`-separated, without `..`. Every verb raises `Retryable` or `Fatal`,
+    never `OSError`.
+    """
+
+    uri: str
+
+    def put_atomic(
+        self, key: str, data: bytes | memoryview | Path, *, only_if_absent: bool = False
+    ) -> bool:
+        """Write an object whole. Returns False, and writes nothing, when `only_if_absent` and the
+        key exists.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The object. Raises `KeyError` when there is none."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start` (fewer at the end). Raises `KeyError` when there is no such
+        object.
+        """
+        ...
+
+    def exists(self, key: str) -> bool: ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys below `prefix` (a folder, with or without the final slash), in no particular order.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error when there is none."""
+        ...
+
+    def open_for_pyarrow(self, key: str) -> pa.NativeFile:
+        """A seekable Arrow file over the object. Raises `KeyError`."""
+        ...
+
+
+def open_storage(uri: str) -> Storage:
+    """The store behind a URI or path.
+
+    Raises:
+        ConfigError: a scheme this build has no store for.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return LocalStorage(Path(uri))
+    if scheme == "file":
+        return LocalStorage(Path(rest))
+    raise ConfigError(
+        f"no store for {scheme}:// URIs ({uri})", remedy="give a local path or a file:// URI"
+    )
+
+
+class LocalStorage:
+    """A folder as a store. Safe for any number of writing processes on one filesystem."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.uri = str(self.root)
+
+    def put_atomic(
+        self, key: str, data: bytes | memoryview | Path, *, only_if_absent: bool = False
+    ) -> bool:
+        """See `Storage.put_atomic`. The object is durable (fsync of file and folder) when this
+        returns True.
+        """
+        path = self._path(key)
+        temporary: str | None = None
+        try:
+            if only_if_absent and path.exists():
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                _write(file, data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            published = _publish(temporary, path, only_if_absent)
+            _sync_folder(path.parent)
+            return published
+        except OSError as error:
+            raise _translated(error, key) from error
+        finally:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as error:
+            raise _translated(error, key) from error
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        try:
+            with self._path(key).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as error:
+            raise _translated(error, key) from error
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix) if prefix else self.root
+        if not folder.is_dir():
+            return
+        for parent, _, names in os.walk(folder):
+            relative = Path(parent).relative_to(self.root)
+            for name in names:
+                if not name.startswith(TEMPORARY_PREFIX):
+                    yield (relative / name).as_posix()
+
+    def delete(self, key: str) -> None:
+        try:
+            self._path(key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _translated(error, key) from error
+
+    def open_for_pyarrow(self, key: str) -> pa.NativeFile:
+        try:
+            return pa.OSFile(str(self._path(key)), "rb")
+        except FileNotFoundError:
+            raise KeyError(key) from None
+        except OSError as error:
+            raise _translated(error, key) from error
+
+    def sweep_temporary(self, older_than: float) -> int:
+        """Remove unfinished writes last touched before `older_than` (seconds since the epoch);
+        returns how many.
+        """
+        removed = 0
+        for path in self.root.rglob(f"{TEMPORARY_PREFIX}*"):
+            try:
+                if path.is_file() and path.stat().st_mtime < older_than:
+                    path.unlink()
+                    removed += 1
+            except FileNotFoundError:  # another process swept it first
+                continue
+        return removed
+
+    def _path(self, key: str) -> Path:
+        parts = key.strip("/").split("/")
+        if not key or any(part in ("", ".", "..") for part in parts):
+            raise Fatal(
+                f"refused storage key {key!r}", remedy="keys are relative and contain no '..'"
+            )
+        return self.root.joinpath(*parts)
+
+
+def _write(file: IO[bytes], data: bytes | memoryview | Path) -> None:
+    if not isinstance(data, Path):
+        file.write(data)
+        return
+    with data.open("rb") as source:
+        while block := source.read(1 << 22):
+            file.write(block)
+
+
+def _publish(temporary: str, path: Path, only_if_absent: bool) -> bool:
+    if not only_if_absent:
+        os.replace(temporary, path)
+        return True
+    try:
+        os.link(temporary, path)  # link(2) never replaces: of several writers exactly one wins
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Filesystems without hard links: the check above narrows the race to microseconds, and
+        # every writer of a key writes the same rows, so the loser's bytes are as good.
+        os.replace(temporary, path)
+        return True
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _translated(error: OSError, key: str) -> ForgeError:
+    detail: dict[str, Any] = {"stage": "commit"}
+    if error.errno in _NO_SPACE:
+        return Fatal(
+            f"no space left for {key}: {error}",
+            remedy="free some space and run the same command",
+            **detail,
+        )
+    if error.errno in _NO_ACCESS:
+        return Fatal(
+            f"not allowed to touch {key}: {error}", remedy="check owner and permissions", **detail
+        )
+    if error.errno in (errno.ENOTDIR, errno.EISDIR):
+        return Fatal(f"{key} is in the way: {error}", remedy="choose an empty run folder", **detail)
+    return Retryable(
+        f"store failed on {key}: {error}", remedy="the run retries by itself", **detail
+    )

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import io
+import json
+import struct
+
+import numpy as np
+import pytest
+import trimesh
+
+from geco_core.mesh.glb import GlbError, read_glb, write_glb
+from geco_core.types import Mesh
+from tests.geco_core.mesh.meshes import box, sphere, textured_box
+
+EXTRAS = {
+    "item_id": "a b",
+    "seed": np.int64(7),
+    "licences": ("MIT", "Apache-2.0"),
+    "nested": {"x": np.float32(0.5)},
+}
+
+
+def _document(glb: bytes) -> dict:
+    (length,) = struct.unpack_from("<I", glb, 12)
+    return json.loads(glb[20 : 20 + length])
+
+
+def _with_document(glb: bytes, document: dict) -> bytes:
+    (length,) = struct.unpack_from("<I", glb, 12)
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    rest = glb[20 + length :]
+    return (
+        struct.pack("<4sIIII", b"glTF", 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A)
+        + text
+        + rest
+    )
+
+
+def test_round_trip_keeps_geometry_colours_and_extras() -> None:
+    mesh = sphere()
+    mesh.colors = np.random.default_rng(0).integers(0, 256, mesh.vertices.shape).astype(np.uint8)
+    back = read_glb(write_glb(mesh, EXTRAS, version="1.2"))
+    np.testing.assert_array_equal(back.mesh.vertices, mesh.vertices)
+    np.testing.assert_array_equal(back.mesh.faces, mesh.faces)
+    np.testing.assert_array_equal(back.mesh.colors, mesh.colors)
+    assert back.mesh.uvs is None
+    assert back.normals is not None
+    assert back.generator == "GECO Forge 1.2"
+    assert back.extras == {
+        "item_id": "a b",
+        "seed": 7,
+        "licences": ["MIT", "Apache-2.0"],
+        "nested": {"x": 0.5},
+    }
+
+
+def test_every_srgb_level_survives_linear_storage() -> None:
+    mesh = sphere(rings=16, segments=32)
+    levels = np.arange(len(mesh.vertices)) % 256
+    mesh.colors = np.repeat(levels[:, None], 3, axis=1).astype(np.uint8)
+    np.testing.assert_array_equal(read_glb(write_glb(mesh)).mesh.colors, mesh.colors)
+
+
+def test_colours_are_stored_as_linear_light() -> None:
+    mesh = box()
+    mesh.colors = np.full((8, 3), 188, dtype=np.uint8)  # sRGB 188 is very nearly half the light
+    glb = write_glb(mesh)
+    document = _document(glb)
+    accessor = document["accessors"][
+        document["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]
+    ]
+    assert accessor["normalized"] is True
+    view = document["bufferViews"][accessor["bufferView"]]
+    start = len(glb) - document["buffers"][0]["byteLength"] + view["byteOffset"]
+    stored = np.frombuffer(glb, dtype="<u2", count=4, offset=start) / 65535
+    np.testing.assert_allclose(stored, [0.503, 0.503, 0.503, 1.0], atol=2e-3)
+
+
+def test_textured_round_trip() -> None:
+    mesh = textured_box()
+    back = read_glb(write_glb(mesh)).mesh
+    np.testing.assert_array_equal(back.texture, mesh.texture)
+    assert mesh.uvs is not None
+    np.testing.assert_allclose(back.uvs, mesh.uvs, atol=1e-6)
+
+
+@pytest.mark.parametrize("mesh", [box(), sphere(), textured_box()])
+def test_same_input_same_bytes(mesh: Mesh) -> None:
+    first = write_glb(mesh, {"b": 1, "a": 2})
+    assert write_glb(mesh, {"a": 2, "b": 1}) == first
+    assert len(first) % 4 == 0
+
+
+def test_another_library_reads_the_same_mesh() -> None:
+    mesh = sphere()
+    loaded = trimesh.load(io.BytesIO(write_glb(mesh)), file_type="glb", force="mesh", process=False)
+    np.testing.assert_array_equal(loaded.vertices, mesh.vertices)
+    np.testing.assert_array_equal(loaded.faces, mesh.faces)
+    assert loaded.is_watertight
+    assert loaded.volume > 0
+    linear = np.asarray(loaded.visual.vertex_attributes["color"])
+    assert linear.shape == (len(mesh.vertices), 4)
+
+
+def test_wide_indices_beyond_16_bits() -> None:
+    mesh = sphere(rings=210, segments=320)
+    assert len(mesh.vertices) > 65535
+    back = read_glb(write_glb(mesh))
+    np.testing.assert_array_equal(back.mesh.faces, mesh.faces)
+
+
+def test_positions_carry_exact_bounds() -> None:
+    mesh = sphere(radius=0.7)
+    document = _document(write_glb(mesh))
+    accessor = document["accessors"][0]
+    assert np.array_equal(np.float32(accessor["min"]), mesh.vertices.min(axis=0))
+    assert np.array_equal(np.float32(accessor["max"]), mesh.vertices.max(axis=0))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), object(), "\ud800"])
+def test_extras_json_can_not_carry_are_refused(bad: object) -> None:
+    with pytest.raises(GlbError, match="extras"):
+        write_glb(box(), {"x": bad})
+
+
+@pytest.mark.parametrize("cut", [0, 3, 11, 19, 100, -4, -1])
+def test_truncated_files_are_refused(cut: int) -> None:
+    with pytest.raises(GlbError):
+        read_glb(write_glb(box())[:cut])
+
+
+def test_every_single_byte_of_the_header_matters() -> None:
+    glb = write_glb(box())
+    for position in range(20):
+        broken = bytearray(glb)
+        broken[position] ^= 0x41
+        with pytest.raises(GlbError):
+            read_glb(bytes(broken))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("asset",),
+        ("nodes",),
+        ("accessors",),
+        ("bufferViews",),
+        ("meshes", 0, "primitives", 0, "indices"),
+        ("meshes", 0, "primitives", 0, "attributes", "POSITION"),
+    ],
+)
+def test_missing_entries_are_refused(path: tuple) -> None:
+    glb = write_glb(box())
+    document = _document(glb)
+    parent = document
+    for key in path[:-1]:
+        parent = parent[key]
+    del parent[path[-1]]
+    with pytest.raises(GlbError):
+        read_glb(_with_document(glb, document))
+
+
+@pytest.mark.parametrize(
+    ("table", "index", "field", "value"),
+    [
+        ("bufferViews", 0, "byteLength", 10**6),
+        ("bufferViews", 0, "byteOffset", -4),
+        ("accessors", 0, "count", 10**6),
+        ("accessors", 0, "count", 4),
+        ("accessors", 0, "type", "VEC2"),
+        ("accessors", 0, "componentType", 1),
+        ("asset", None, "version", "1.0"),
+        ("nodes", 0, "scale", [2, 2, 2]),
+    ],
+)
+def test_wrong_references_are_refused(
+    table: str, index: int | None, field: str, value: object
+) -> None:
+    glb = write_glb(box())
+    document = _document(glb)
+    entry = document[table] if index is None else document[table][index]
+    entry[field] = value
+    with pytest.raises(GlbError):
+        read_glb(_with_document(glb, document))
+
+
+def test_values_and_indices_are_checked() -> None:
+    mesh = box()
+    mesh.vertices[0, 0] = np.nan
+    with pytest.raises((GlbError, ValueError)):
+        read_glb(write_glb(mesh))
+    mesh = box()
+    mesh.faces[0, 0] = 200
+    with pytest.raises(GlbError, match="index 200"):
+        read_glb(write_glb(mesh, normals=False))

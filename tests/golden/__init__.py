@@ -1,0 +1,3 @@
+"""Golden vectors: inputs, small random weights and outputs of the original implementations, and the
+runner over them.
+"""

@@ -1,0 +1,116 @@
+"""Progress of a run: a live table on a terminal, a plain log line now and then everywhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from infra.run_state import RunState
+from infra.telemetry import log_event
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 15.0
+_HIDDEN = {"wall", "commit"}
+
+
+class Progress:
+    """Shows totals since the command started. A context manager; safe to update from one thread."""
+
+    def __init__(
+        self, rows: int, *, clock: Callable[[], float], console: Console | None = None
+    ) -> None:
+        """Args: rows: what the command has to do."""
+        self._rows = rows
+        self._clock = clock
+        self._console = console or Console(file=sys.stderr)
+        self._live: Live | None = None
+        self._begun = clock()
+        self._last_line = self._begun
+        self._state = RunState()
+        self._note = ""
+        self._replicas = ""
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live = Live(self._table(), console=self._console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.update(self._table())
+            self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Say what is being waited for; shown until the next note."""
+        if text == self._note:
+            return
+        self._note = text
+        if self._live is not None:
+            self._live.update(self._table())
+        elif text:
+            log_event(log, "progress", note=text)
+
+    def started(self) -> None:
+        """The first worker is ready: rates count from here."""
+        self._begun = self._last_line = self._clock()
+        self.note("")
+
+    def update(self, state: RunState) -> None:
+        """Show new totals."""
+        self._state = state
+        if self._live is not None:
+            self._live.update(self._table())
+            return
+        now = self._clock()
+        if now - self._last_line >= LINE_EVERY_S or state.rows_done >= self._rows:
+            self._last_line = now
+            log_event(log, "progress", **self._fields())
+
+    def _fields(self) -> dict[str, str]:
+        state, seconds = self._state, self._clock() - self._begun
+        rate = state.rows_done / seconds if seconds > 0 else 0.0
+        left = (self._rows - state.rows_done) / rate if rate > 0 else float("nan")
+        return {
+            "items": f"{state.rows_done}/{self._rows}",
+            "done": str(state.counts["done"]),
+            "failed": str(state.failed),
+            "skipped": str(state.counts["skipped"]),
+            "items_per_s": f"{rate:.3g}",
+            "eta": _duration(left),
+        }
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        fields = self._fields()
+        table.add_row(*[f"[bold]{value}[/] {name}" for name, value in fields.items()])
+        made = max(1, self._state.attempted)
+        stages = [
+            f"{stage} {value / made:.2f} s"
+            for stage, value in self._state.seconds.items()
+            if stage not in _HIDDEN and value > 0
+        ]
+        table.add_row(*stages[: len(fields)])
+        if self._note:
+            table.add_row(self._note)
+        return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "unknown"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -1,0 +1,100 @@
+"""From the collected data to one self-contained HTML page.
+
+Nothing on the page comes from elsewhere: style, scripts, pictures and meshes are inlined, and a content security policy
+refuses any request but `data:` and `blob:`. Scripts are admitted by their hash alone, so a text that escaped the
+template's escaping could still not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_HERE = Path(__file__).parent
+TEMPLATES = _HERE / "templates"
+VIEWER = _HERE / "vendor" / "model-viewer.min.js"
+
+
+def render_page(context: Mapping[str, Any]) -> str:
+    """The page. Every value of `context` is escaped; see `templates/report.html` for the names it reads."""
+    viewer, script = _viewer_script(), (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": duration, "percent": percent, "count": count}
+    return environment.get_template("report.html").render(
+        **context,
+        policy=content_security_policy(viewer, script),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        viewer=Markup(viewer),  # noqa: S704 - vendored file
+        script=Markup(script),  # noqa: S704 - our own file
+    )
+
+
+def content_security_policy(*scripts: str) -> str:
+    """A policy without a network that runs exactly the given inline scripts.
+
+    Inline styles are admitted: the viewer's shadow DOM carries its own. WebAssembly is, too: the viewer compiles a mesh
+    decoder on loading.
+    """
+    hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {hashes} 'wasm-unsafe-eval'",
+            "style-src 'unsafe-inline'",
+            "img-src data: blob:",
+            "connect-src data: blob:",
+            "worker-src blob:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def duration(seconds: float) -> str:
+    """`0.42 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float) -> str:
+    """`12.5%`; shares that are neither none nor all never round to 0% or 100%."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    if 0.999 < share < 1:
+        return ">99.9%"
+    return f"{share * 100:.1f}".removesuffix(".0") + "%"
+
+
+def count(number: float) -> str:
+    """Thousands separated: `12,500`."""
+    return f"{number:,.0f}"
+
+
+@cache
+def _viewer_script() -> str:
+    text = VIEWER.read_text(encoding="utf-8")
+    if "</script" in text.lower():
+        raise ValueError(f"{VIEWER.name} can not be inlined: it holds a closing script tag")
+    # Without the comment, developer tools would look for the map next to the page.
+    return text.partition("//# sourceMappingURL=")[0]
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")

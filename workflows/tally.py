@@ -1,0 +1,42 @@
+"""What the committed shards of this command add up to, and when their failures stop the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from infra.dataset import ShardSummary
+from infra.run_state import RunState
+
+FIRST_ITEMS = 200
+
+
+@dataclass
+class Tally:
+    """Counts since the command started. Resumed work is judged afresh: what failed before does not
+    stop it again.
+
+    Attributes:
+        max_failure_rate: share of failures that is still accepted.
+        stopped: why the run stops early; empty while it goes on.
+    """
+
+    max_failure_rate: float
+    state: RunState = field(default_factory=RunState)
+    stopped: str = ""
+
+    def add(self, summary: ShardSummary) -> bool:
+        """Count a shard; False when the run must stop.
+
+        The limit is a count, `max_failure_rate` of the first 200 items: a small run is never
+        stopped by one failure.
+        """
+        early = self.state.attempted < FIRST_ITEMS
+        self.state.add(summary)
+        limit = self.max_failure_rate * FIRST_ITEMS
+        if early and self.state.failed > limit:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in self.state.reasons.most_common(4))
+            self.stopped = (
+                f"{self.state.failed} of the first {self.state.attempted} items failed ({reasons}); "
+                f"the limit is {self.max_failure_rate:.0%} of the first {FIRST_ITEMS}"
+            )
+        return not self.stopped

@@ -1,0 +1,169 @@
+"""`geco train-micro`: train the micro weights from seeds, on two processes of one thread each,
+resumably.
+
+Every stage is a child process (`python -m workflows.train_micro STAGE FOLDER`) that appends events
+to `FOLDER/STAGE/events.jsonl` and TensorBoard logs to `FOLDER/tensorboard/STAGE`; this process
+draws the progress. Running the same command again resumes where the last checkpoints stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from geco_core.config import load as config_load
+from geco_core.errors import Fatal
+from geco_core.training.export import export_weights, install_weights
+from geco_core.training.recipe import RecipeConfig, Workspace, run_stage
+
+_WAVES: tuple[tuple[str, ...], ...] = (
+    ("cache",),
+    ("multiview", "reconstructor"),
+    ("teacher_views",),
+    ("finetune",),
+)
+
+
+def train_micro(
+    system: str, folder: Path, overrides: Sequence[str], *, install: bool, console: Console
+) -> Path:
+    """Train everything that is not trained yet, then export `multiview` and `reconstructor`
+    safetensors.
+
+    Args:
+        system: `instantmesh` (the only one so far).
+        folder: the training run's folder; reused when it exists.
+        overrides: `key.sub=value` on `RecipeConfig`.
+        install: also copy the weights into the package and pin their digests in the preset.
+        console: where progress goes.
+
+    Returns:
+        The folder that holds the exported safetensors.
+
+    Raises:
+        Fatal: unknown system, or a stage failed (its log is named).
+        ConfigError: a bad override, or a folder that was started with another recipe.
+    """
+    if system != "instantmesh":
+        raise Fatal(f"there is no micro recipe for {system!r}", remedy="train-micro instantmesh")
+    recipe = config_load.load(RecipeConfig, None, overrides)
+    folder.mkdir(parents=True, exist_ok=True)
+    pinned = folder / "recipe.json"
+    pinned.write_text(json.dumps(config_load.to_dict(recipe), indent=2))
+    for wave in _WAVES:
+        _run_wave(wave, folder, recipe, console)
+    target = export_weights(Workspace(folder, recipe), folder / "export")
+    if install:
+        install_weights(target)
+    return target
+
+
+def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Console) -> None:
+    environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONUNBUFFERED="1")
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    for stage in stages:
+        (folder / stage).mkdir(parents=True, exist_ok=True)
+        log = (folder / stage / "log.txt").open("ab")
+        command = [sys.executable, "-m", "workflows.train_micro", stage, str(folder)]
+        children[stage] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        tasks = {s: bars.add_task(s, total=_total(s, recipe), numbers="") for s in stages}
+        offsets = dict.fromkeys(stages, 0)
+        while children:
+            time.sleep(1.0)
+            for stage, child in list(children.items()):
+                code = child.poll()
+                offsets[stage] = _follow(
+                    folder / stage / "events.jsonl", offsets[stage], bars, tasks[stage]
+                )
+                if code is None:
+                    continue
+                del children[stage]
+                if code != 0:
+                    for other in children.values():
+                        other.terminate()
+                    raise Fatal(
+                        f"training stage {stage} ended with code {code}",
+                        stage=stage,
+                        remedy=f"read {folder / stage / 'log.txt'}; the same command resumes",
+                    )
+
+
+def _follow(path: Path, offset: int, bars: Progress, task: TaskID) -> int:
+    if not path.is_file():
+        return offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        chunk = file.read()
+    complete = chunk.rfind(b"\n") + 1
+    for line in chunk[:complete].splitlines():
+        event = json.loads(line)
+        numbers = {k: v for k, v in event["numbers"].items() if k not in {"done", "total"}}
+        shown = " ".join(f"{k} {v:.4g}" for k, v in numbers.items())
+        if event["kind"] == "evaluated":
+            bars.console.print(f"{event['stage']} step {event['step']}: {shown}")
+        elif event["kind"] == "progress":
+            bars.update(task, completed=event["step"], total=event["numbers"]["total"])
+        else:
+            bars.update(task, completed=event["step"], numbers=shown)
+    return offset + complete
+
+
+def _total(stage: str, recipe: Any) -> int:
+    loop = getattr(recipe, stage, None)
+    return loop.steps if loop is not None else 1
+
+
+def _stage_main(stage: str, folder: Path) -> int:
+    torch.set_num_threads(1)
+    recipe = config_load.build(RecipeConfig, json.loads((folder / "recipe.json").read_text()))
+    writer = SummaryWriter(str(folder / "tensorboard" / stage))
+    (folder / stage).mkdir(parents=True, exist_ok=True)
+    events = (folder / stage / "events.jsonl").open("a", buffering=1)
+
+    def emit(kind: str, step: int, numbers: Mapping[str, float]) -> None:
+        events.write(
+            json.dumps({"kind": kind, "stage": stage, "step": step, "numbers": dict(numbers)})
+            + "\n"
+        )
+        for key, value in numbers.items():
+            writer.add_scalar(f"{kind}/{key}", value, step)
+
+    run_stage(
+        stage,
+        Workspace(folder, recipe),
+        report=lambda step, numbers: emit("train", step, numbers),
+        evaluated=lambda step, numbers: emit("evaluated", step, numbers),
+        progress=lambda done, total: emit("progress", done, {"done": done, "total": total}),
+    )
+    writer.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_stage_main(sys.argv[1], Path(sys.argv[2])))
