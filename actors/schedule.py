@@ -83,8 +83,7 @@ class Schedule:
         return sum(len(state.shards) for state in self.replicas.values())
 
     def new_replicas(self) -> list[int]:
-        """Ids of the replicas to start now: up to `workers`, but never more than there is work for.
-        """
+        """Ids of replicas to start now: up to `workers`, never more than there is work for."""
         busy = sum(1 for state in self.replicas.values() if state.shards)
         wanted = min(self.workers, self.waiting + busy)
         fresh = []
@@ -95,8 +94,7 @@ class Schedule:
         return fresh
 
     def surplus_replicas(self) -> list[int]:
-        """Replicas the tail of the run has no work for; they are forgotten here and must be ended.
-        """
+        """Replicas the tail of the run has no work for: forgotten here, the caller ends them."""
         if self.waiting:
             return []
         surplus = [i for i, state in self.replicas.items() if not state.shards]
@@ -181,7 +179,7 @@ class Schedule:
             fruitless = self._fruitless[shard] = self._fruitless.get(shard, 0) + 1
             if fruitless >= FRUITLESS_CRASHES:
                 raise Fatal(
-                    f"shard {shard} keeps ending its process before or after its rows run: {detail}",
+                    f"shard {shard} keeps ending its process outside of its rows: {detail}",
                     remedy="run the same command with engine=inline --debug to see the error",
                 )
         self._requeue(shard)

@@ -8,17 +8,10 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import ray
-from ray.exceptions import (
-    ActorUnavailableError,
-    NodeDiedError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    WorkerCrashedError,
-)
+from ray.exceptions import OutOfMemoryError, RayError
 
 from actors.replica import MAX_CONCURRENCY, Failure, Ready, Replica, thread_environment
 from actors.schedule import Assignment, Schedule
@@ -34,8 +27,6 @@ from infra.telemetry import log_event
 log = logging.getLogger(__name__)
 
 WAIT_S = 1.0
-# OutOfMemoryError, WorkerCrashedError and NodeDiedError are no RayActorErrors: each must be named.
-DEATHS = (RayActorError, ActorUnavailableError, WorkerCrashedError, NodeDiedError, OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ class Scheduler:
     def _start_replicas(self) -> None:
         for replica in self._schedule.new_replicas():
             options = self._options
-            actor_class = ray.remote(Replica).options(
+            actor_class = cast("Any", ray.remote(Replica)).options(
                 num_gpus=options.num_gpus,
                 num_cpus=options.num_cpus,
                 max_restarts=0,
@@ -131,10 +122,10 @@ class Scheduler:
 
     def _handle(self, call: _Call, reference: Any) -> None:
         try:
-            result = ray.get(reference)
-        except DEATHS as error:
-            self._replica_died(call, error)
+            result: Any = ray.get(reference)
         except RayError as error:
+            # RayActorError, but also OutOfMemoryError, WorkerCrashedError, NodeDiedError and
+            # ActorUnavailableError, which are none: whatever Ray raises, this replica is lost.
             self._replica_died(call, error)
         else:
             if isinstance(result, Failure):
@@ -179,10 +170,8 @@ class Scheduler:
             record = after_crash(before, reason, self._epoch(), limit_s)
             write_attempts(self._storage, record)
             blamed = len(record.blamed) > len(before.blamed)
-            log_event(
-                log, "worker_died", level=logging.WARNING, shard=shard, crashes=record.crashes, blamed=blamed,
-                reason=reason.value, detail=detail,
-            )  # fmt: skip
+            fields = {"shard": shard, "crashes": record.crashes, "blamed": blamed}
+            log_event(log, "worker_died", level=logging.WARNING, **fields, detail=detail)
             self._schedule.crashed(shard, record.crashes, blamed=blamed, detail=detail)
 
     def _end(self, replica: int) -> None:
@@ -198,6 +187,7 @@ def _killed_for_memory(error: RayError) -> bool:
 
 
 def _last_words(error: RayError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = next((line for line in lines if "cause" in line.lower() or "exit" in line.lower()), "")
-    return (cause or (lines[0] if lines else type(error).__name__))[:300]
+    text = str(error).partition("Some common causes")[0]  # a list of guesses follows
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    exits = next((line for line in lines if "exit" in line.lower()), "")
+    return (exits or (lines[0] if lines else type(error).__name__))[:300]

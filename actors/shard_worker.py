@@ -47,7 +47,9 @@ class Finish(Protocol):
         provenance: Mapping[str, Any],
         thumbnail_size: int = ...,
         source_sha256: str = ...,
-    ) -> Asset: ...
+    ) -> Asset:
+        """Check, clean, measure, draw and write one mesh. Raises `BadItem`."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def gradient_p99(field: Callable[[Tensor], Tensor], seed: int) -> float:
     """
     draw = torch.Generator().manual_seed(seed)
     points = (torch.rand(20000, 3, generator=draw) - 0.5) * 1.8
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        leaf = points.clone().requires_grad_()
+    with torch.enable_grad():
+        leaf = points.requires_grad_()
         (slope,) = torch.autograd.grad(field(leaf).sum(), leaf)
     return float(slope.norm(dim=1).quantile(0.99))
 
@@ -109,11 +109,11 @@ def main() -> None:
     torch.set_num_threads(1)
     print_machine()
     print(
-        f"{'grid':>5} {'cutoff':>6} {'gradient':>8} {'cells':>8} {'missed':>6} {'extra':>5} {'evaluated':>9} "
-        f"{'dense s':>8} {'sparse s':>8} {'ratio':>7}"
+        f"{'grid':>5} {'cutoff':>6} {'gradient':>8} {'cells':>8} {'missed':>6} {'extra':>5} "
+        f"{'evaluated':>9} {'dense s':>8} {'sparse s':>8} {'ratio':>7}"
     )
     rows = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for cutoff in options.cutoffs:
             for res in options.grids:
                 row = measure(res, cutoff, options.repeats, options.seed)

@@ -1,11 +1,12 @@
 """Cameras: poses on a sphere, encoder cameras, projections and rays.
 
-Follows the conventions of InstantMesh (arXiv 2404.07191) and Zero123++ (arXiv 2310.15110). What differs: one module
-computes every pose in float64 and returns float32, so equal angles give equal matrices wherever they are built.
+Follows the conventions of InstantMesh (arXiv 2404.07191) and Zero123++ (arXiv 2310.15110). What
+differs: one module computes every pose in float64 and returns float32, so equal angles give equal
+matrices wherever they are built.
 
-World frame: right-handed, z up; the front of an object faces +x, so azimuth 0 looks at the front. Camera frame
-(OpenGL): x right, y up, z towards the viewer. Angles are degrees; azimuth turns from +x to +y, elevation is positive
-above the ground plane.
+World frame: right-handed, z up; the front of an object faces +x, so azimuth 0 looks at the front.
+Camera frame (OpenGL): x right, y up, z towards the viewer. Angles are degrees; azimuth turns from
++x to +y, elevation is positive above the ground plane.
 
 Legend: V views, N points, R image side in pixels, c2w camera-to-world, w2c world-to-camera.
 """
@@ -52,7 +53,9 @@ def orbit_pose(azimuth_deg: Angle, elevation_deg: Angle, radius: Angle) -> Tenso
 
 def orbit_poses(views: int, elevation_deg: float, radius: float) -> Tensor:
     """c2w [V, 4, 4] of `views` cameras spaced evenly in azimuth, the first at azimuth 0."""
-    return orbit_pose(torch.arange(views, dtype=torch.float64) * (360.0 / views), elevation_deg, radius)
+    return orbit_pose(
+        torch.arange(views, dtype=torch.float64) * (360.0 / views), elevation_deg, radius
+    )
 
 
 def rig_poses(rig: ViewRigConfig) -> Tensor:
@@ -76,7 +79,9 @@ def world_to_camera(c2w: Tensor) -> Tensor:
 
 
 def intrinsics(fov_deg: float) -> Tensor:
-    """[3, 3] pinhole matrix in image-size units: fx = fy = 0.5 / tan(fov / 2), principal point at 0.5."""
+    """[3, 3] pinhole matrix in image-size units: fx = fy = 0.5 / tan(fov / 2), principal point at
+    0.5.
+    """
     focal = 0.5 / math.tan(math.radians(fov_deg) / 2)
     return torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
 
@@ -98,13 +103,17 @@ def encoder_cameras(c2w: Tensor, fov_deg: float) -> Tensor:
 
 
 def nerf_cameras(c2w: Tensor, fov_deg: float) -> Tensor:
-    """[..., 25]: row-major c2w (16) then the row-major 3x3 intrinsics (9), for the volume renderer."""
+    """[..., 25]: row-major c2w (16) then the row-major 3x3 intrinsics (9), for the volume
+    renderer.
+    """
     lens = intrinsics(fov_deg).to(c2w).flatten()
     return torch.cat([c2w.flatten(-2), lens.expand(*c2w.shape[:-2], 9)], -1)
 
 
 def projection(fov_deg: float, near: float = 0.1, far: float = 1000.0) -> Tensor:
-    """Perspective matrix [4, 4] from camera to clip space; y is negated, so row 0 of a render is the image top."""
+    """Perspective matrix [4, 4] from camera to clip space; y is negated, so row 0 of a render is
+    the image top.
+    """
     focal = 1.0 / math.tan(math.radians(fov_deg) / 2)
     matrix = torch.zeros(4, 4)
     matrix[0, 0], matrix[1, 1] = focal, -focal
@@ -115,7 +124,9 @@ def projection(fov_deg: float, near: float = 0.1, far: float = 1000.0) -> Tensor
 
 
 def orthographic(half_extent: float, near: float = 0.1, far: float = 1000.0) -> Tensor:
-    """Orthographic matrix [4, 4] showing [-half_extent, half_extent] on both axes; row 0 is the image top."""
+    """Orthographic matrix [4, 4] showing [-half_extent, half_extent] on both axes; row 0 is the
+    image top.
+    """
     matrix = torch.eye(4)
     matrix[0, 0], matrix[1, 1] = 1.0 / half_extent, -1.0 / half_extent
     matrix[2, 2] = -2.0 / (far - near)
@@ -130,7 +141,9 @@ def view_from_world(points: Tensor, w2c: Tensor) -> Tensor:
 
 
 def clip_from_world(points: Tensor, w2c: Tensor, proj: Tensor) -> Tensor:
-    """Clip coordinates [V, N, 4] of world points [N, 3]; w2c [V, 4, 4]; proj [4, 4] or [V, 4, 4]."""
+    """Clip coordinates [V, N, 4] of world points [N, 3]; w2c [V, 4, 4]; proj [4, 4] or [V, 4,
+    4].
+    """
     return view_from_world(points, w2c) @ proj.to(points).transpose(-1, -2)
 
 

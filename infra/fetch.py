@@ -1,5 +1,4 @@
-"""Source bytes of an item: local files today, and every way a path can be wrong as a reason code.
-"""
+"""Source bytes of an item: local files, and every way a path can be wrong as a reason code."""
 
 from __future__ import annotations
 

@@ -21,7 +21,8 @@ from geco_core.types import Shard
 from infra.commit import RUN_KEY, create_once, put_duplicates
 from infra.dataset import SCHEMA_VERSION
 from infra.duplicates import find_duplicates
-from infra.manifest import Manifest, locate, read_manifest
+from infra.locate import locate
+from infra.manifest import Manifest, read_manifest
 from infra.storage import Storage
 
 

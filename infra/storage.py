@@ -52,11 +52,12 @@ class Storage(Protocol):
         """
         ...
 
-    def exists(self, key: str) -> bool: ...
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below `prefix` (a folder, with or without the final slash), in no particular order.
-        """
+        """Keys below `prefix` (a folder, or "" for all), in no particular order."""
         ...
 
     def delete(self, key: str) -> None:
@@ -109,16 +110,17 @@ class LocalStorage:
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
-            published = _publish(temporary, path, only_if_absent)
+            published = _publish(Path(temporary), path, only_if_absent)
             _sync_folder(path.parent)
-            return published
         except OSError as error:
             raise _translated(error, key) from error
         finally:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
+        return published
 
     def get(self, key: str) -> bytes:
+        """See `Storage.get`."""
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError:
@@ -127,6 +129,7 @@ class LocalStorage:
             raise _translated(error, key) from error
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
+        """See `Storage.get_range`."""
         try:
             with self._path(key).open("rb") as file:
                 file.seek(start)
@@ -137,9 +140,11 @@ class LocalStorage:
             raise _translated(error, key) from error
 
     def exists(self, key: str) -> bool:
+        """See `Storage.exists`."""
         return self._path(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
+        """See `Storage.list`."""
         folder = self._path(prefix) if prefix else self.root
         if not folder.is_dir():
             return
@@ -150,12 +155,14 @@ class LocalStorage:
                     yield (relative / name).as_posix()
 
     def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
         try:
             self._path(key).unlink(missing_ok=True)
         except OSError as error:
             raise _translated(error, key) from error
 
     def open_for_pyarrow(self, key: str) -> pa.NativeFile:
+        """See `Storage.open_for_pyarrow`."""
         try:
             return pa.OSFile(str(self._path(key)), "rb")
         except FileNotFoundError:
@@ -195,22 +202,21 @@ def _write(file: IO[bytes], data: bytes | memoryview | Path) -> None:
             file.write(block)
 
 
-def _publish(temporary: str, path: Path, only_if_absent: bool) -> bool:
+def _publish(temporary: Path, path: Path, only_if_absent: bool) -> bool:
     if not only_if_absent:
-        os.replace(temporary, path)
+        temporary.replace(path)
         return True
     try:
         os.link(temporary, path)  # link(2) never replaces: of several writers exactly one wins
-        return True
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # Filesystems without hard links: the check above narrows the race to microseconds, and
+        # Filesystems without hard links: the caller's check narrows the race to microseconds, and
         # every writer of a key writes the same rows, so the loser's bytes are as good.
-        os.replace(temporary, path)
-        return True
+        temporary.replace(path)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

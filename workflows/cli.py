@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with every verb."""
     parser = argparse.ArgumentParser(
         prog="geco",
-        description="A manifest of images goes in, a certified Parquet dataset of meshes comes out.",
+        description="A manifest of images goes in, a Parquet dataset of meshes comes out.",
         epilog="example: geco generate --manifest photos/ --out runs/photos",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -102,9 +102,10 @@ def _told(error: ForgeError, options: argparse.Namespace, code: int) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    result = generate(run_config(options))
-    sys.stdout.write(_summary(result, options.out or ""))
-    within = result.state.failure_rate <= run_config(options).max_failure_rate
+    config = run_config(options)
+    result = generate(config)
+    sys.stdout.write(_summary(result, config.out))
+    within = result.state.failure_rate <= config.max_failure_rate
     return OK if result.complete and within and not result.stopped else OVER_LIMIT
 
 
@@ -112,14 +113,14 @@ def _summary(result: GenerateResult, out: str) -> str:
     state = result.state
     reasons = ", ".join(f"{reason} {count}" for reason, count in state.reasons.most_common())
     lines = [
-        f"{state.rows_done} of {result.plan.rows} items: {state.counts['done']} done, {state.failed} failed, "
-        f"{state.counts['skipped']} skipped" + (f" ({reasons})" if reasons else "")
+        f"{state.rows_done} of {result.plan.rows} items: {state.counts['done']} done, "
+        f"{state.failed} failed, {state.counts['skipped']} skipped"
+        + (f" ({reasons})" if reasons else "")
     ]
-    if result.fresh.rows_done:
-        rate = result.fresh.rows_done / max(result.wall_s, 1e-9)
-        lines.append(
-            f"made now: {result.fresh.rows_done} items in {result.wall_s:.1f} s ({rate:.3g} items/s)"
-        )
+    made = result.fresh.rows_done
+    if made:
+        rate = made / max(result.wall_s, 1e-9)
+        lines.append(f"made now: {made} items in {result.wall_s:.1f} s ({rate:.3g} items/s)")
     if result.stopped:
         lines.append(f"stopped early: {result.stopped}")
     if not result.complete:

@@ -50,8 +50,7 @@ class Finding:
 
 
 def diagnose(folder: Path) -> tuple[str, bool]:
-    """All findings as text, and whether nothing is missing. `folder` is where runs will be written.
-    """
+    """All findings as text, and whether nothing is missing; runs are written below `folder`."""
     findings = [*_python(), *_packages(), *_device(), *_threads(), *_disk(folder), *_limits()]
     lines = []
     for finding in findings:
@@ -120,7 +119,7 @@ def _threads() -> Iterator[Finding]:
     if limit == "1":
         yield Finding(GOOD, "threads", detail)
     else:
-        remedy = "Ray workers set 1 by themselves; for engine=inline on a busy machine export OMP_NUM_THREADS=1"
+        remedy = "Ray workers set 1 by themselves; for engine=inline export OMP_NUM_THREADS=1"
         yield Finding(NOTE, "threads", detail, remedy)
 
 

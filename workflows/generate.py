@@ -37,7 +37,7 @@ class GenerateResult:
         state: totals over the whole run, earlier commands included.
         fresh: totals over what this command made.
         stopped: why it stopped early, or empty.
-        wall_s: seconds from the first shard handed out to the last commit.
+        wall_s: seconds from the first worker ready to the last commit.
     """
 
     plan: Plan
@@ -78,10 +78,8 @@ def generate(config: RunConfig, *, clock: Callable[[], float] = time.monotonic) 
         duplicates=plan.duplicates,
     )
     tally = Tally(config.max_failure_rate)
-    begun = clock()
-    if todo:
-        _execute(config, storage, plan, todo, tally, clock)
-    return GenerateResult(plan, read_state(storage), tally.state, tally.stopped, clock() - begun)
+    wall_s = _execute(config, storage, plan, todo, tally, clock) if todo else 0.0
+    return GenerateResult(plan, read_state(storage), tally.state, tally.stopped, wall_s)
 
 
 def describe_run_system(config: RunConfig) -> SystemDescription:
@@ -120,7 +118,7 @@ def _execute(
     todo: list[int],
     tally: Tally,
     clock: Callable[[], float],
-) -> None:
+) -> float:
     spec = worker_spec(config, storage, plan)
     rows = sum(plan.shard(index).stop - plan.shard(index).start for index in todo)
     with Progress(rows, clock=clock) as progress:
@@ -140,3 +138,4 @@ def _execute(
             from workflows.ray_engine import run_ray  # noqa: PLC0415 - Ray takes a second to import
 
             run_ray(config, spec, storage, plan, todo, on_summary, progress)
+        return progress.seconds

@@ -31,11 +31,12 @@ def preview(config: RunConfig, seconds_per_item: float | None = None) -> str:
         plan = make_plan(storage, config)
         state = read_state(storage) if read_run(storage) is not None else RunState()
     rate = known_rate(state, seconds_per_item)
+    licences = ", ".join(system.licences) or "none"
     lines = [
         f"manifest    {config.manifest} ({plan.manifest.kind}, digest {plan.manifest.digest[:12]})",
-        f"system      {config.system}-{config.preset}, licences {', '.join(system.licences) or 'none'}",
+        f"system      {config.system}-{config.preset}, licences {licences}",
         f"items       {plan.rows}, of which {plan.duplicates} duplicate(s) will be skipped",
-        f"shards      {plan.shards} of up to {plan.shard_size} items, {state.shards_done} already done",
+        f"shards      {plan.shards} of up to {plan.shard_size} items, {state.shards_done} done",
         f"device time {_device_time(plan, state, rate)}",
         f"rate        {rate.source}",
     ]

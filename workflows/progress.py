@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -68,6 +69,11 @@ class Progress:
         self._begun = self._last_line = self._clock()
         self.note("")
 
+    @property
+    def seconds(self) -> float:
+        """Seconds since the first worker was ready."""
+        return self._clock() - self._begun
+
     def update(self, state: RunState) -> None:
         """Show new totals."""
         self._state = state
@@ -77,10 +83,10 @@ class Progress:
         now = self._clock()
         if now - self._last_line >= LINE_EVERY_S or state.rows_done >= self._rows:
             self._last_line = now
-            log_event(log, "progress", **self._fields())
+            log_event(log, "progress", level=logging.INFO, **self._fields())
 
     def _fields(self) -> dict[str, str]:
-        state, seconds = self._state, self._clock() - self._begun
+        state, seconds = self._state, self.seconds
         rate = state.rows_done / seconds if seconds > 0 else 0.0
         left = (self._rows - state.rows_done) / rate if rate > 0 else float("nan")
         return {
@@ -109,7 +115,7 @@ class Progress:
 
 
 def _duration(seconds: float) -> str:
-    if seconds != seconds:
+    if math.isnan(seconds):
         return "unknown"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

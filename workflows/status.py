@@ -49,11 +49,12 @@ def status_text(uri: str) -> str:
     status = read_status(uri)
     counts, tried = status["counts"], status["rows_done"] - status["counts"].get("skipped", 0)
     state = "complete" if status["rows_done"] == status["rows"] else "incomplete"
+    last = status["last_commit"] or "none"
     lines = [
         f"run      {status['run']} ({status['system']}, started {status['created_at']}), {state}",
         f"items    {status['rows_done']} of {status['rows']}: "
         + (", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "none yet"),
-        f"shards   {status['shards_done']} of {status['shards']}, last commit {status['last_commit'] or 'none'}",
+        f"shards   {status['shards_done']} of {status['shards']}, last commit {last}",
     ]
     if status["shards_with_crashes"]:
         lines.append(f"crashes  {status['shards_with_crashes']} shard(s) lost a process")

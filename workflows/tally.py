@@ -36,7 +36,7 @@ class Tally:
         if early and self.state.failed > limit:
             reasons = ", ".join(f"{reason} {n}" for reason, n in self.state.reasons.most_common(4))
             self.stopped = (
-                f"{self.state.failed} of the first {self.state.attempted} items failed ({reasons}); "
+                f"{self.state.failed} of {self.state.attempted} items failed ({reasons}); "
                 f"the limit is {self.max_failure_rate:.0%} of the first {FIRST_ITEMS}"
             )
         return not self.stopped

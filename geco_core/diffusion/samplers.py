@@ -96,7 +96,7 @@ def sample_one_step(velocity: VelocityFn, noise: Tensor, schedule: NoiseSchedule
 
     Keeps the graph when gradients are enabled.
     """
-    t = torch.tensor(schedule.terminal, device=noise.device)
+    t = torch.tensor(schedule.terminal)
     return schedule.clean_from_velocity(noise, velocity(noise, t), t)
 
 

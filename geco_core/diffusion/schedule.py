@@ -54,8 +54,9 @@ class NoiseSchedule:
                 linspace) interpolate sigma = s / a linearly, as that scheduler does.
             x: the tensor they will multiply; gives device and rank.
         """
-        times = torch.as_tensor(t, device=x.device)
-        abar = self._lookup(times, x.device).reshape(-1, *([1] * (x.ndim - 1)))
+        # Looked up where the times are: a sampler's are on the CPU, and asking a device would wait.
+        abar = self._lookup(torch.as_tensor(t)).to(x.device)
+        abar = abar.reshape(-1, *([1] * (x.ndim - 1)))
         return abar.sqrt().float(), (1.0 - abar).sqrt().float()
 
     def add_noise(self, clean: Tensor, noise: Tensor, t: Tensor | int) -> Tensor:
@@ -80,11 +81,11 @@ class NoiseSchedule:
 
     def snr(self, t: Tensor | int) -> Tensor:
         """Signal to noise ratio a^2 / s^2 at scalar or [B] timesteps, float32."""
-        times = torch.as_tensor(t)
-        abar = self._lookup(times, times.device)
+        abar = self._lookup(torch.as_tensor(t))
         return (abar / (1.0 - abar)).float()
 
-    def _lookup(self, times: Tensor, device: torch.device) -> Tensor:
+    def _lookup(self, times: Tensor) -> Tensor:
+        device = times.device
         if device not in self._tables:
             self._tables[device] = self.alphas_cumprod.to(device, torch.float64)
         table = self._tables[device]

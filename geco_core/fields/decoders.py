@@ -1,9 +1,10 @@
-"""Point decoders: small MLPs from triplane features to SDF, deformation, FlexiCubes weights, colour or density.
+"""Point decoders: small MLPs from triplane features to SDF, deformation, FlexiCubes weights, colour
+or density.
 
-Same functions and state-dict names as InstantMesh's synthesizer (arXiv 2404.07191, section 3.2). What differs: each
-head can be evaluated alone, so that inference runs the weight and deformation heads near the surface only; the
-last layer of every head runs in float32 under autocast, because eight bits of SDF move the surface; and an optional
-sphere bias keeps untrained shapes non-empty.
+Same functions and state-dict names as InstantMesh's synthesizer (arXiv 2404.07191, section 3.2).
+What differs: each head can be evaluated alone, so that inference runs the weight and deformation
+heads near the surface only; the last layer of every head runs in float32 under autocast, because
+eight bits of SDF move the surface; and an optional sphere bias keeps untrained shapes non-empty.
 
 Frame: points are world, in [-1, 1]^3. SDF < 0 is inside.
 
@@ -50,7 +51,9 @@ class HeadMLP(nn.Sequential):
 
 
 def colour(raw: Tensor) -> Tensor:
-    """Sigmoid stretched to [-0.001, 1.001], so that pure black and white are reachable; clamp when exporting."""
+    """Sigmoid stretched to [-0.001, 1.001], so that pure black and white are reachable; clamp when
+    exporting.
+    """
     return torch.sigmoid(raw) * 1.002 - 0.001
 
 
@@ -76,7 +79,9 @@ class MeshDecoder(nn.Module):
         self.net_weight = HeadMLP(8 * 3 * channels, WEIGHTS_PER_CUBE, hidden)
 
     def features(self, planes: Tensor, points: Tensor) -> Tensor:
-        """[B, P, 3C] features of points [B, P, 3] in planes [B, 3, C, h, w]; input of the `*_of` methods."""
+        """[B, P, 3C] features of points [B, P, 3] in planes [B, 3, C, h, w]; input of the `*_of`
+        methods.
+        """
         return sample_planes(planes, points)
 
     def sdf_of(self, features: Tensor, points: Tensor) -> Tensor:
@@ -97,7 +102,9 @@ class MeshDecoder(nn.Module):
         return colour(self.net_rgb(features))
 
     def weights(self, corner_features: Tensor) -> Tensor:
-        """FlexiCubes weights [..., 21] from the concatenated features [..., 8 * 3C] of a cube's corners 0..7."""
+        """FlexiCubes weights [..., 21] from the concatenated features [..., 8 * 3C] of a cube's
+        corners 0..7.
+        """
         return self.net_weight(corner_features) * WEIGHT_GAIN
 
     def sdf(self, planes: Tensor, points: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Triplane features: three axis-aligned feature images sampled bilinearly at 3-D points.
 
-Same function as the sampler of EG3D (arXiv 2112.07945) as InstantMesh (arXiv 2404.07191) uses it: bilinear, zero
-padding, pixel centres inside the border (`align_corners=False`). What differs: sampling always runs in float32,
-because a bfloat16 grid cannot address a plane of more than a few dozen texels.
+Same function as the sampler of EG3D (arXiv 2112.07945) as InstantMesh (arXiv 2404.07191) uses it:
+bilinear, zero padding, pixel centres inside the border (`align_corners=False`). What differs:
+sampling always runs in float32, because a bfloat16 grid cannot address a plane of more than a few
+dozen texels.
 
 Points are in the world frame, in [-1, 1]^3; outside, features fade to zero within half a texel.
 
@@ -15,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# World axes read by (columns, rows) of each plane: plane 0 holds (x, y), plane 1 (x, z), plane 2 (z, y).
+# World axes read by (columns, rows) of each plane: plane 0 holds (x, y), plane 1 (x, z), plane 2
+# (z, y).
 PLANE_AXES: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (2, 1))
 
 

@@ -6,7 +6,7 @@ Follows Zero123++ v1.2 (arXiv 2310.15110) with InstantMesh's white-background us
 reference pass and x0 = a_T z - s_T v. What differs: every random draw is an argument; passes are
 explicit methods; `condition_channels` optionally repeats the clean condition latents into every
 view cell as further input channels (off in the published model; micro models need it to learn in
-minutes).
+minutes). Longer than other files because it is one class.
 
 Legend: B batch, c latent channels, h w condition latents, H W tile latents, L text tokens, D state
 width, V views, S condition pixels, P vision-tower pixels.

@@ -1,9 +1,11 @@
-"""Attention of the reconstructors: one kernel choice and a bias-free module with torch's parameter names.
+"""Attention of the reconstructors: one kernel choice and a bias-free module with torch's parameter
+names.
 
-`MultiheadAttention` is state-dict compatible with `torch.nn.MultiheadAttention(bias=False, batch_first=True)`,
-including its rule that the three input projections are packed when key and query widths agree. What differs: on
-CPUs in bfloat16 the product is written out, because the fused CPU kernel does not use the bfloat16 units and is
-slower at these lengths (below about a thousand tokens).
+`MultiheadAttention` is state-dict compatible with `torch.nn.MultiheadAttention(bias=False,
+batch_first=True)`, including its rule that the three input projections are packed when key and
+query widths agree. What differs: on CPUs in bfloat16 the product is written out, because the fused
+CPU kernel does not use the bfloat16 units and is slower at these lengths (below about a thousand
+tokens).
 
 Legend: B batch, L query tokens, S key tokens, D width, h heads, d head width.
 """
@@ -64,13 +66,18 @@ class MultiheadAttention(nn.Module):
     def key_weight(self) -> Tensor:
         """The key projection [D, context] (a view, also when packed)."""
         packed = self.in_proj_weight
-        return self.k_proj_weight if packed is None else packed[packed.shape[1] : 2 * packed.shape[1]]
+        return (
+            self.k_proj_weight if packed is None else packed[packed.shape[1] : 2 * packed.shape[1]]
+        )
 
     def _project(self, tokens: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         packed = self.in_proj_weight
         if packed is None:
             query = F.linear(tokens, self.q_proj_weight)
-            key, value = F.linear(context, self.k_proj_weight), F.linear(context, self.v_proj_weight)
+            key, value = (
+                F.linear(context, self.k_proj_weight),
+                F.linear(context, self.v_proj_weight),
+            )
         elif tokens is context:
             query, key, value = F.linear(tokens, packed).chunk(3, -1)
         else:

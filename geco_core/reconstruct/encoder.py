@@ -1,10 +1,12 @@
 """Image encoder: a DINO vision transformer whose layers are modulated by the camera of each view.
 
-Same function as InstantMesh's encoder (arXiv 2404.07191, section 3.1; ViT of arXiv 2104.14294, modulation of
-arXiv 2212.09748 without gates), and the same state-dict names. What differs: written without a ViT library, the
-per-view modulation of all layers is one matrix product per layer on [B * V, D], and no image processor is needed.
+Same function as InstantMesh's encoder (arXiv 2404.07191, section 3.1; ViT of arXiv 2104.14294,
+modulation of arXiv 2212.09748 without gates), and the same state-dict names. What differs: written
+without a ViT library, the per-view modulation of all layers is one matrix product per layer on [B *
+V, D], and no image processor is needed.
 
-Legend: B batch, V views, N = B * V, L = 1 + patches tokens per view, D hidden width, H/W image side.
+Legend: B batch, V views, N = B * V, L = 1 + patches tokens per view, D hidden width, H/W image
+side.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from geco_core.reconstruct.attention import attend, merge_heads, split_heads
 CAMERA_NUMBERS = 16
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
-# The published model resizes its position table by (n + 0.1) / m, not n / m; the weights were trained with it.
+# The published model resizes its position table by (n + 0.1) / m, not n / m; the weights were
+# trained with it.
 POSITION_OFFSET = 0.1
 
 
@@ -31,7 +34,8 @@ def resize_positions(table: Tensor, rows: int, columns: int) -> Tensor:
         rows, columns: patches of the image at hand.
 
     Returns:
-        [1, 1 + rows * columns, D]: the table itself where it fits, else its grid part resized bicubically.
+        [1, 1 + rows * columns, D]: the table itself where it fits, else its grid part resized
+        bicubically.
     """
     side = round((table.shape[1] - 1) ** 0.5)
     if rows == columns == side:
@@ -100,7 +104,9 @@ class EncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, camera: Tensor) -> Tensor:
         """Tokens [N, L, D] under camera embeddings [N, D] -> [N, L, D]."""
         shift1, scale1, shift2, scale2 = self.adaLN_modulation(camera)[:, None].chunk(4, -1)
-        tokens = tokens + self._attention(torch.addcmul(shift1, self.layernorm_before(tokens), 1 + scale1))
+        tokens = tokens + self._attention(
+            torch.addcmul(shift1, self.layernorm_before(tokens), 1 + scale1)
+        )
         return tokens + self._mlp(torch.addcmul(shift2, self.layernorm_after(tokens), 1 + scale2))
 
 
@@ -115,11 +121,9 @@ class VisionTransformer(nn.Module):
         self.layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     @property
-    def layers(self) -> nn.ModuleList:
+    def layers(self) -> list[EncoderLayer]:
         """The transformer layers, first to last."""
-        layers = self.encoder["layer"]
-        assert isinstance(layers, nn.ModuleList)
-        return layers
+        return [layer for layer in self.encoder.modules() if isinstance(layer, EncoderLayer)]
 
     def forward(self, pixels: Tensor, camera: Tensor) -> Tensor:
         """Normalised pixels [N, 3, H, W] and camera embeddings [N, D] -> features [N, L, D]."""
@@ -142,14 +146,16 @@ class CameraEncoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """ViT initialisation; the modulation starts at zero, so the camera is ignored until it is trained."""
+        """ViT initialisation; the modulation starts at zero, so the camera is ignored until it is
+        trained.
+        """
         for module in self.model.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for layer in self.model.layers:
-            for parameter in layer.adaLN_modulation[1].parameters():
+            for parameter in layer.adaLN_modulation.parameters():
                 nn.init.zeros_(parameter)
 
     def embed_cameras(self, cameras: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """From triplanes to meshes: the differentiable training path and the sparse inference path.
 
-Same function as InstantMesh's geometry prediction (arXiv 2404.07191, section 3.2, with the empty-shape repair of
-GET3D, arXiv 2209.11163). What differs: the training path can evaluate the network with gradients at surface cubes
-alone, which leaves the mesh and its gradients as they are; inference never evaluates the deformation and weight
-heads elsewhere, and reports an empty surface instead of inventing one.
+Same function as InstantMesh's geometry prediction (arXiv 2404.07191, section 3.2, with the
+empty-shape repair of GET3D, arXiv 2209.11163). What differs: the training path can evaluate the
+network with gradients at surface cubes alone, which leaves the mesh and its gradients as they are;
+inference never evaluates the deformation and weight heads elsewhere, and reports an empty surface
+instead of inventing one.
 
 World frame; SDF < 0 is inside; nodes and cubes are numbered as in `geco_core.surface.grid`.
 
@@ -16,13 +17,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from geco_core.config.models import ExtractionConfig
 from geco_core.errors import BadItem, Reason
 from geco_core.fields.decoders import MeshDecoder
+from geco_core.reconstruct.regularise import (
+    grid_edges,
+    one_signed,
+    repair_empty,
+    sdf_entropy,
+    surface_edges,
+)
 from geco_core.surface.cells import SurfaceCells, select_cells
 from geco_core.surface.extract import extract_nodes, extract_surface
 from geco_core.surface.grid import RegularGrid
@@ -71,73 +78,18 @@ class Geometry:
     repaired: Tensor
 
 
-def grid_edges(shape: tuple[int, int, int], device: torch.device) -> Tensor:
-    """Int64 [E, 2]: all edges of a grid of nodes, each once."""
-    index = torch.arange(shape[0] * shape[1] * shape[2], device=device).view(shape)
-    pairs = (
-        (index[:-1], index[1:]),
-        (index[:, :-1], index[:, 1:]),
-        (index[:, :, :-1], index[:, :, 1:]),
-    )
-    return torch.cat([torch.stack([a.flatten(), b.flatten()], -1) for a, b in pairs])
-
-
-def sdf_entropy(ends: Tensor) -> Tensor:
-    """Cross-entropy pulling both ends of every crossed edge to one sign; removes floaters.
-
-    Args:
-        ends: [E, 2] SDF at the two ends of each grid edge, each edge once; edges without a change of sign are ignored.
-
-    Returns:
-        Scalar; 0 when no edge is crossed.
-    """
-    first, second = ends[ends[:, 0].sign() != ends[:, 1].sign()].unbind(-1)
-    if not len(first):
-        return ends.sum() * 0.0
-    forward = F.binary_cross_entropy_with_logits(first, (second > 0).to(first))
-    return forward + F.binary_cross_entropy_with_logits(second, (first > 0).to(second))
-
-
-def one_signed(sdf: Tensor, grid: RegularGrid) -> Tensor:
-    """Bool [B]: samples of [B, N] whose inner nodes (border layer removed) have no change of sign."""
-    inner = sdf.view(-1, *grid.node_shape)[:, 1:-1, 1:-1, 1:-1].flatten(1)
-    return (inner > 0).all(1) | (inner < 0).all(1)
-
-
-def repair_empty(sdf: Tensor, broken: Tensor, grid: RegularGrid) -> Tensor:
-    """Give one-signed samples a surface, so that a training step has something to render.
-
-    Args:
-        sdf: [B, N].
-        broken: bool [B], see `one_signed`.
-        grid: a cubic grid.
-
-    Returns:
-        [B, N]; broken samples are constants: 1 - min at the centre node, -1 - max on the two outermost layers, with
-        extremes over the whole batch, else their own values. The orientation of an all-positive field comes out
-        inverted, as in the published code.
-    """
-    if not bool(broken.any()):
-        return sdf
-    volume = sdf.detach().clone().view(-1, *grid.node_shape)
-    low, high = sdf.detach().min(), sdf.detach().max()
-    centre = grid.res[0] // 2 + 1
-    border = torch.ones(grid.node_shape, dtype=torch.bool, device=sdf.device)
-    border[2:-2, 2:-2, 2:-2] = False
-    volume[:, centre, centre, centre] = 1.0 - low
-    volume[:, border] = -1.0 - high
-    return torch.where(broken[:, None], volume.flatten(1), sdf)
-
-
 def deformation_offsets(decoder: MeshDecoder, features: Tensor, grid_res: int) -> Tensor:
-    """World displacements [..., 3] of grid nodes with features [..., 3C]: at most a quarter of 1 / grid_res."""
+    """World displacements [..., 3] of grid nodes with features [..., 3C]: at most a quarter of 1 /
+    grid_res.
+    """
     return torch.tanh(decoder.deformation_of(features)) / (grid_res * 4)
 
 
 def cube_weights(decoder: MeshDecoder, features: Tensor, corners: Tensor) -> Tensor:
     """Raw FlexiCubes weights [S, 21] of cubes whose corners [S, 8] index node features [U, 3C].
 
-    Works in chunks and recomputes them in the backward pass: corner features of a whole grid would take gigabytes.
+    Works in chunks and recomputes them in the backward pass: corner features of a whole grid would
+    take gigabytes.
     """
 
     def chunk_weights(chunk: Tensor) -> Tensor:
@@ -155,7 +107,8 @@ def dense_sdf(decoder: MeshDecoder, planes: Tensor, grid: RegularGrid, chunk_poi
     """SDF [B, N] at every grid node of planes [B, 3, C, h, w]."""
     points = grid.points(device=planes.device)
     parts = [
-        decoder.sdf(planes, chunk.expand(len(planes), -1, -1))[..., 0] for chunk in points.split(chunk_points)
+        decoder.sdf(planes, chunk.expand(len(planes), -1, -1))[..., 0]
+        for chunk in points.split(chunk_points)
     ]
     return torch.cat(parts, 1)
 
@@ -176,9 +129,10 @@ def geometry(
         planes: [B, 3, C, h, w].
         grid: the extraction grid.
         training: four triangles per quad and gradients to gamma, else two.
-        weights_on: "all" evaluates every head at every node and cube with gradients, as published; "surface" finds
-            the surface without gradients and evaluates the heads there. Meshes and their gradients are equal;
-            `weight_reg` then averages over surface cubes, and `sdf_reg` carries no gradient.
+        weights_on: "all" evaluates every head at every node and cube with gradients, as published;
+            "surface" finds the surface without gradients and evaluates the heads there. Meshes and
+            their gradients are equal; `weight_reg` then averages over surface cubes, and `sdf_reg`
+            carries no gradient.
         chunk_points: nodes per network call of a pass without gradients.
     """
     everywhere = weights_on == "all"
@@ -214,7 +168,13 @@ class _Sample:
 
 
 def _whole_sample(
-    decoder: MeshDecoder, planes: Tensor, grid: RegularGrid, sdf: Tensor, *, repaired: bool, training: bool
+    decoder: MeshDecoder,
+    planes: Tensor,
+    grid: RegularGrid,
+    sdf: Tensor,
+    *,
+    repaired: bool,
+    training: bool,
 ) -> _Sample:
     """One sample with every head evaluated at every node and cube."""
     features = decoder.features(planes, grid.points(device=planes.device)[None])[0]  # [N, 3C]
@@ -230,19 +190,30 @@ def _whole_sample(
         weight_scale=WEIGHT_SCALE,
         training=training,
     )
-    return _Sample(vertices, faces, deviation, weights, sdf[grid_edges(grid.node_shape, planes.device)])
+    return _Sample(
+        vertices, faces, deviation, weights, sdf[grid_edges(grid.node_shape, planes.device)]
+    )
 
 
 def _surface_sample(
-    decoder: MeshDecoder, planes: Tensor, grid: RegularGrid, sdf: Tensor, *, repaired: bool, training: bool
+    decoder: MeshDecoder,
+    planes: Tensor,
+    grid: RegularGrid,
+    sdf: Tensor,
+    *,
+    repaired: bool,
+    training: bool,
 ) -> _Sample:
-    """One sample with the heads evaluated, with gradients, at the nodes and cubes of the known surface."""
+    """One sample with the heads evaluated, with gradients, at the nodes and cubes of the known
+    surface.
+    """
     dense = select_cells(sdf, grid, grid.res)
     index, corners = dense.corners.unique(return_inverse=True)
     points = grid.points(index)
     features = decoder.features(planes, points[None])[0]  # [U, 3C]
     values = sdf[index] if repaired else decoder.sdf_of(features, points)[..., 0]
-    # Under bfloat16 a re-evaluated value may round across zero; the cubes were chosen by the first pass's signs.
+    # Under bfloat16 a re-evaluated value may round across zero; the cubes were chosen by the first
+    # pass's signs.
     known = sdf[index]
     values = torch.where((values < 0) == (known < 0), values, values - (values - known).detach())
     offsets = deformation_offsets(decoder, features, grid.res[0])
@@ -255,22 +226,7 @@ def _surface_sample(
         weight_scale=WEIGHT_SCALE,
         training=training,
     )
-    return _Sample(vertices, faces, deviation, weights, values[_surface_edges(grid, index)])
-
-
-def _surface_edges(grid: RegularGrid, index: Tensor) -> Tensor:
-    """[E, 2] rows into ascending node indices [U] of the grid edges with both ends among them."""
-    _, ny, nz = grid.node_shape
-    z = index % nz
-    y = index // nz % ny
-    pairs = []
-    for step, last in ((ny * nz, None), (nz, y == ny - 1), (1, z == nz - 1)):
-        place = torch.searchsorted(index, index + step).clamp(max=max(len(index) - 1, 0))
-        found = index[place] == index + step
-        found = found if last is None else found & ~last
-        row = found.nonzero().view(-1)
-        pairs.append(torch.stack([row, place[row]], -1))
-    return torch.cat(pairs)
+    return _Sample(vertices, faces, deviation, weights, values[surface_edges(grid, index)])
 
 
 @torch.no_grad()

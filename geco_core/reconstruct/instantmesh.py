@@ -1,7 +1,8 @@
 """InstantMesh: six views to a coloured mesh through triplanes and FlexiCubes.
 
-Same function and state-dict names as the published model (arXiv 2404.07191). What differs: see `geometry` for how
-little of the grid the heads are evaluated on; an optional sphere bias keeps untrained shapes non-empty.
+Same function and state-dict names as the published model (arXiv 2404.07191). What differs: see
+`geometry` for how little of the grid the heads are evaluated on; an optional sphere bias keeps
+untrained shapes non-empty.
 
 Legend: B batch, V views, C plane channels, h/w plane sides.
 """
@@ -57,8 +58,12 @@ class InstantMesh(PlanesModel):
         """
         grid = RegularGrid.cubic(grid_res or self.config.grid_res, self.config.grid_scale)
         mode = self.training if training is None else training
-        return geometry_of.geometry(self.decoder, planes, grid, training=mode, weights_on=weights_on)
+        return geometry_of.geometry(
+            self.decoder, planes, grid, training=mode, weights_on=weights_on
+        )
 
     def extract(self, planes: Tensor, config: ExtractionConfig) -> list[SurfaceMesh | BadItem]:
-        """Coloured meshes (world frame) of planes [B, 3, C, h, w]; a `BadItem` in the place of a failed object."""
+        """Coloured meshes (world frame) of planes [B, 3, C, h, w]; a `BadItem` in the place of a
+        failed object.
+        """
         return geometry_of.extract(self.decoder, planes, self.config.grid_scale, config)

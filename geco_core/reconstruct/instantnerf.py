@@ -1,7 +1,7 @@
 """InstantNeRF: six views to a radiance field on triplanes, the first training stage of InstantMesh.
 
-Same function and state-dict names as the published model (arXiv 2404.07191, section 3.1). What differs: random
-numbers are arguments, and a mesh is extracted by our own marching cubes.
+Same function and state-dict names as the published model (arXiv 2404.07191, section 3.1). What
+differs: random numbers are arguments, and a mesh is extracted by our own marching cubes.
 
 Legend: B batch, M rendered views, R image side, C plane channels, h/w plane sides.
 """
@@ -96,7 +96,9 @@ class InstantNeRF(PlanesModel):
             for part in rays(c2w, lens, resolution)
         )
         uniforms = Uniforms(uniforms.stratified.to(planes), uniforms.importance.to(planes))
-        seen = render_rays(lambda points: self.decoder(planes, points), origins, directions, uniforms)
+        seen = render_rays(
+            lambda points: self.decoder(planes, points), origins, directions, uniforms
+        )
         shape = (batch, views, crop.height, crop.width, -1)
         rgb, depth, weight = (
             part.view(shape).permute(0, 1, 4, 2, 3) for part in (seen.rgb, seen.depth, seen.weight)
@@ -133,7 +135,8 @@ class InstantNeRF(PlanesModel):
             chunk_points: points per network call.
 
         Returns:
-            One result per object; a `BadItem` (`non_finite`, `empty_mesh`) in the place of a failed one.
+            One result per object; a `BadItem` (`non_finite`, `empty_mesh`) in the place of a failed
+            one.
         """
         nodes = resolution or self.config.nerf_mesh_res
         level = self.config.nerf_mesh_threshold if threshold is None else threshold
@@ -169,11 +172,13 @@ class InstantNeRF(PlanesModel):
 
 @torch.no_grad()
 def start_mesh_from_nerf(mesh: InstantMesh, nerf: InstantNeRF) -> None:
-    """Begin stage 2 from stage 1: copy everything shared and turn density into a signed distance, in place.
+    """Begin stage 2 from stage 1: copy everything shared and turn density into a signed distance,
+    in place.
 
-    The hidden layers go to both `net_sdf` and `net_rgb`; sdf = threshold - raw density, which is negative where the
-    field is dense; deformation and weight heads keep their fresh values. The threshold applies to the raw density
-    here and to the activated one in `InstantNeRF.extract`, as published.
+    The hidden layers go to both `net_sdf` and `net_rgb`; sdf = threshold - raw density, which is
+    negative where the field is dense; deformation and weight heads keep their fresh values. The
+    threshold applies to the raw density here and to the activated one in `InstantNeRF.extract`, as
+    published.
     """
     shared = {
         name: tensor

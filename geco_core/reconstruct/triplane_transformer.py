@@ -1,10 +1,12 @@
-"""Triplane transformer: learned plane tokens attend to image features and are upsampled into three planes.
+"""Triplane transformer: learned plane tokens attend to image features and are upsampled into three
+planes.
 
-Same function and state-dict names as InstantMesh's (arXiv 2404.07191, after LRM, arXiv 2311.04400). What differs:
-the deconvolution's kernel and stride follow `high / low` instead of the fixed 2, so small presets can jump from 8
-to 40 in one step; attention kernels are chosen by device and dtype.
+Same function and state-dict names as InstantMesh's (arXiv 2404.07191, after LRM, arXiv 2311.04400).
+What differs: the deconvolution's kernel and stride follow `high / low` instead of the fixed 2, so
+small presets can jump from 8 to 40 in one step; attention kernels are chosen by device and dtype.
 
-Legend: B batch, T = 3 * low * low plane tokens (plane, row, column), S image tokens, D width, C plane channels.
+Legend: B batch, T = 3 * low * low plane tokens (plane, row, column), S image tokens, D width, C
+plane channels.
 """
 
 from __future__ import annotations
@@ -29,9 +31,14 @@ class TriplaneLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim, LAYER_NORM_EPS)
         self.self_attn = MultiheadAttention(dim, heads)
         self.norm3 = nn.LayerNorm(dim, LAYER_NORM_EPS)
-        # The identity modules hold the places of dropout layers, so that the linear layers are named 0 and 3.
+        # The identity modules hold the places of dropout layers, so that the linear layers are
+        # named 0 and 3.
         self.mlp = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(), nn.Identity(), nn.Linear(4 * dim, dim), nn.Identity()
+            nn.Linear(dim, 4 * dim),
+            nn.GELU(),
+            nn.Identity(),
+            nn.Linear(4 * dim, dim),
+            nn.Identity(),
         )
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
@@ -59,11 +66,16 @@ class TriplaneTransformer(nn.Module):
         self.norm = nn.LayerNorm(dim, FINAL_NORM_EPS)
         self.deconv = nn.ConvTranspose2d(dim, config.triplane_dim, stride, stride)
 
+    @property
+    def blocks(self) -> list[TriplaneLayer]:
+        """The layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, TriplaneLayer)]
+
     def forward(self, features: Tensor) -> Tensor:
         """Image features [B, S, context_dim] -> planes [B, 3, C, high, high]."""
         batch = features.shape[0]
         tokens = self.pos_embed.expand(batch, -1, -1)
-        for layer in self.layers:
+        for layer in self.blocks:
             tokens = layer(tokens, features)
         tokens = self.norm(tokens)
         grid = tokens.reshape(batch * 3, self.low, self.low, -1).permute(0, 3, 1, 2)

@@ -87,7 +87,9 @@ def render_mesh(
     if sum(c is not None for c in (vertex_colors, face_colors, color_fn)) > 1:
         raise ValueError("give one of vertex_colors, face_colors, color_fn")
     side = resolution * supersample
-    pos_clip = clip_from_world(vertices, w2c, proj)
+    # Half precision would move vertices by pixels, whatever autocast the caller is under.
+    with torch.autocast(vertices.device.type, enabled=False):
+        pos_clip = clip_from_world(vertices, w2c, proj)
     rast = rasterizer.rasterize(pos_clip, faces, (side, side)).rast
     attributes = [vertices, vertex_normals(vertices, faces)]
     if vertex_colors is not None:

@@ -1,13 +1,17 @@
-"""Volume rendering of a radiance field along rays: stratified and importance samples, then quadrature.
+"""Volume rendering of a radiance field along rays: stratified and importance samples, then
+quadrature.
 
-Same function as the renderer of EG3D (arXiv 2112.07945) in the form InstantMesh's stage 1 (arXiv 2404.07191) uses it,
-down to its quirks, which its weights were trained with: rays that miss the box borrow their depths from those that
-hit it, expected depth is not divided by the total weight, and it is clamped to the extremes of the whole batch.
-What differs: the uniform numbers are arguments, and nothing is drawn here except by `draw_uniforms`.
+Same function as the renderer of EG3D (arXiv 2112.07945) in the form InstantMesh's stage 1 (arXiv
+2404.07191) uses it, down to its quirks, which its weights were trained with: rays that miss the box
+borrow their depths from those that hit it, expected depth is not divided by the total weight, and
+it is clamped to the extremes of the whole batch. What differs: the uniform numbers are arguments,
+and nothing is drawn here except by `draw_uniforms`.
 
-World frame; the field lives in [-1, 1]^3; distances are along unit directions from the ray's origin.
+World frame; the field lives in [-1, 1]^3; distances are along unit directions from the ray's
+origin.
 
-Legend: B batch, R rays of an object (all its views), K samples of one pass, S = 2 K samples of a ray.
+Legend: B batch, R rays of an object (all its views), K samples of one pass, S = 2 K samples of a
+ray.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ DENSITY_SHIFT = 1.0
 IMPORTANCE_FLOOR = 0.01
 PDF_EPSILON = 1e-5
 TRANSMITTANCE_FLOOR = 1e-10
-# Raw density of samples outside the box: a third of the lowest float, so that averaging two does not overflow.
+# Raw density of samples outside the box: a third of the lowest float, so that averaging two does
+# not overflow.
 OUTSIDE_DENSITY = -torch.finfo(torch.float32).max / 3
 
 
@@ -75,8 +80,9 @@ def activate_density(raw: Tensor) -> Tensor:
 def box_limits(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Distances [..., 1] at which rays [..., 3] enter and leave the box.
 
-    Rays that miss get the smallest and the largest ENTRY of the rays that hit: their samples lie outside the box and
-    count for nothing, but their depths stay within the batch's range. Zeros when every ray misses.
+    Rays that miss get the smallest and the largest ENTRY of the rays that hit: their samples lie
+    outside the box and count for nothing, but their depths stay within the batch's range. Zeros
+    when every ray misses.
     """
     # A direction of exactly 0 divides to a signed infinity, which the comparisons below handle.
     low, high = (-BOX_HALF - origins) / directions, (BOX_HALF - origins) / directions
@@ -90,7 +96,9 @@ def box_limits(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stratified_depths(near: Tensor, far: Tensor, uniforms: Tensor) -> Tensor:
-    """Depths [B, R, K] from limits [B, R, 1]; the last stratum begins at `far`, so its sample may lie beyond."""
+    """Depths [B, R, K] from limits [B, R, 1]; the last stratum begins at `far`, so its sample may
+    lie beyond.
+    """
     count = uniforms.shape[-1]
     step = (far - near) / (count - 1)
     return near + step * (torch.arange(count, device=near.device) + uniforms)
@@ -191,7 +199,9 @@ def render_rays(
 def _evaluate(
     field: Field, origins: Tensor, directions: Tensor, depths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Colour [B, R, K, 3] and raw density [B, R, K] at depths [B, R, K]; outside the box, nothing."""
+    """Colour [B, R, K, 3] and raw density [B, R, K] at depths [B, R, K]; outside the box,
+    nothing.
+    """
     points = origins[..., None, :] + depths[..., None] * directions[..., None, :]
     rgb, raw = field(points.flatten(1, 2))
     rgb, raw = rgb.view(points.shape), raw.view(depths.shape)

@@ -73,19 +73,17 @@ def make_example(
     with_ortho: bool = False,
     rig: ViewRigConfig = _RIG,
 ) -> ShapeExample:
-    """Everything about the object of a seed.
+    """Everything about the object of a seed (0 <= seed < 2**63, see `object_seed`).
 
     Args:
-        seed: from `object_seed`; 0 <= seed < 2**63.
-        view_size: side of the rig views and of the axis-parallel views, pixels.
-        condition_size: side of the condition view, pixels; it is not cropped to the foreground.
+        view_size: side of all views but the condition, pixels.
+        condition_size: side of the condition view, pixels; not cropped to the foreground.
         n_sdf: number of signed-distance points, half of them near the surface.
         n_color: number of surface colour points.
-        with_ortho: also make the six axis-parallel views and their coordinate maps.
-        rig: cameras of the views; its own `view_size` is not read.
+        with_ortho: also make the axis-parallel views and their coordinate maps.
+        rig: cameras of the views; its `view_size` is not read.
     """
-    made = make_object(seed)
-    elevation_deg = condition_elevation(seed)
+    made, elevation_deg = make_object(seed), condition_elevation(seed)
     sdf = sample_sdf(made, n_sdf, _stream(seed, "sdf"))
     surface = sample_surface(made, n_color, _stream(seed, "color"))
     ortho, maps = ortho_views(made, view_size) if with_ortho else (None, None)

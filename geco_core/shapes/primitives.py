@@ -5,8 +5,8 @@ ever changed through its lengths, so distances stay true after placement. Signed
 the well-known closed forms (Quilez, "distance functions"): exact for box, frustum (cylinder,
 cone), torus, capsule and prism; the ellipsoid divides its level set by the length of its gradient:
 right sign and surface, first-order distances near it, too small ones far from flat ellipsoids
-(about 10 % short at 0.1 to 0.25 from a bird's wings). Meshes are inscribed: every vertex lies on the
-exact surface, faces sag by 0.01 to 0.02 for objects about 2 across.
+(about 10 % short at 0.1 to 0.25 from a bird's wings). Meshes are inscribed: every vertex lies on
+the exact surface, faces sag by 0.01 to 0.02 for objects about 2 across.
 
 Legend: P points, N vertices, F faces, K corners of a polygon. All lengths in the units of the
 caller.
@@ -16,10 +16,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
+
+from geco_core.shapes.templates import (
+    cube_grid,
+    revolve,
+    segments_for,
+    sphere_profile,
+    unit_sphere,
+    wrapped_quads,
+)
 
 Array = np.ndarray
 _PLACEMENT = ("rotation", "translation")
@@ -82,7 +90,7 @@ class Box(Primitive):
         return _length(np.maximum(q, 0.0)) + inside - p.dtype.type(self.rounding)
 
     def _surface(self) -> tuple[Array, Array]:
-        vertices_N3, faces_F3 = _cube_grid(1 if self.rounding == 0.0 else 3)
+        vertices_N3, faces_F3 = cube_grid(1 if self.rounding == 0.0 else 3)
         core = self.half - self.rounding
         if self.rounding == 0.0:
             return vertices_N3 * self.half, faces_F3
@@ -108,7 +116,7 @@ class Ellipsoid(Primitive):
         return ((level - 1.0) * ratio).astype(p.dtype, copy=False)
 
     def _surface(self) -> tuple[Array, Array]:
-        vertices_N3, faces_F3 = _unit_sphere(_segments(float(self.radii.max())))
+        vertices_N3, faces_F3 = unit_sphere(segments_for(float(self.radii.max())))
         return vertices_N3 * self.radii, faces_F3
 
 
@@ -146,7 +154,7 @@ class Frustum(Primitive):
             profile = profile[1:]
         if self.top == 0.0:
             profile = profile[:-1]
-        return revolve(np.array(profile), _segments(max(self.bottom, self.top)))
+        return revolve(np.array(profile), segments_for(max(self.bottom, self.top)))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -161,13 +169,13 @@ class Torus(Primitive):
         return np.hypot(across, p[:, 2]) - p.dtype.type(self.tube)
 
     def _surface(self) -> tuple[Array, Array]:
-        n_ring, n_tube = _segments(self.ring + self.tube), 12 if self.tube > 0.12 else 8
+        n_ring, n_tube = segments_for(self.ring + self.tube), 12 if self.tube > 0.12 else 8
         angle = np.arange(n_ring) * (2.0 * math.pi / n_ring)
         turn = np.arange(n_tube) * (2.0 * math.pi / n_tube)
         radius = self.ring + self.tube * np.cos(turn)
         x, y = radius * np.cos(angle)[:, None], radius * np.sin(angle)[:, None]
         z = np.broadcast_to(self.tube * np.sin(turn), x.shape)
-        return np.stack([x, y, z], axis=-1).reshape(-1, 3), _wrapped_quads(n_ring, n_tube)
+        return np.stack([x, y, z], axis=-1).reshape(-1, 3), wrapped_quads(n_ring, n_tube)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -182,8 +190,8 @@ class Capsule(Primitive):
         return np.sqrt(p[:, 0] ** 2 + p[:, 1] ** 2 + z**2) - p.dtype.type(self.radius)
 
     def _surface(self) -> tuple[Array, Array]:
-        segments = _segments(self.radius)
-        sphere_K2 = _unit_sphere_profile(segments) * self.radius
+        segments = segments_for(self.radius)
+        sphere_K2 = sphere_profile(segments) * self.radius
         half = len(sphere_K2) // 2
         lower, upper = sphere_K2[: half + 1], sphere_K2[half:]
         shift = np.array([0.0, self.half_length])
@@ -224,89 +232,6 @@ class Prism(Primitive):
         fan = np.stack([np.zeros(k - 2, dtype=np.int64), i[1:-1], i[2:]], axis=1)
         sides = np.concatenate([np.stack([i, j, j + k], 1), np.stack([i, j + k, i + k], 1)])
         return np.concatenate([low, high]), np.concatenate([fan[:, ::-1], fan + k, sides])
-
-
-def revolve(profile_K2: Array, segments: int) -> tuple[Array, Array]:
-    """Closed surface of revolution about z.
-
-    Args:
-        profile_K2: (radius, z) from the lowest to the highest point; the first and the last radius
-            are 0.
-        segments: number of directions around the axis.
-
-    Returns:
-        vertices float64 [2 + (K - 2) * segments, 3] (both poles last), faces int64 [F, 3], outward.
-    """
-    angle = np.arange(segments) * (2.0 * math.pi / segments)
-    rings = profile_K2[1:-1]
-    x, y = rings[:, :1] * np.cos(angle), rings[:, :1] * np.sin(angle)
-    z = np.broadcast_to(rings[:, 1:], x.shape)
-    body = np.stack([x, y, z], axis=-1).reshape(-1, 3)
-    poles = np.array([[0.0, 0.0, profile_K2[0, 1]], [0.0, 0.0, profile_K2[-1, 1]]])
-    return np.concatenate([body, poles]), _revolved_faces(len(rings), segments)
-
-
-@lru_cache(maxsize=64)
-def _revolved_faces(n_rings: int, segments: int) -> Array:
-    j = np.arange(segments)
-    after = (j + 1) % segments
-    south, north = n_rings * segments, n_rings * segments + 1
-    top = (n_rings - 1) * segments
-    parts = [np.stack([np.full(segments, south), after, j], axis=1)]
-    for base in range(0, top, segments):
-        a, b, c, d = base + j, base + after, base + segments + after, base + segments + j
-        parts += [np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)]
-    parts.append(np.stack([top + j, top + after, np.full(segments, north)], axis=1))
-    return np.concatenate(parts)
-
-
-@lru_cache(maxsize=16)
-def _wrapped_quads(n_ring: int, n_tube: int) -> Array:
-    i, j = np.meshgrid(np.arange(n_ring), np.arange(n_tube), indexing="ij")
-    i, j = i.ravel(), j.ravel()
-    i1, j1 = (i + 1) % n_ring, (j + 1) % n_tube
-    a, b, c, d = i * n_tube + j, i1 * n_tube + j, i1 * n_tube + j1, i * n_tube + j1
-    return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
-
-
-@lru_cache(maxsize=16)
-def _unit_sphere_profile(segments: int) -> Array:
-    latitude = np.linspace(-0.5 * math.pi, 0.5 * math.pi, segments // 2 + 1)
-    profile = np.stack([np.cos(latitude), np.sin(latitude)], axis=1)
-    profile[[0, -1], 0] = 0.0
-    return profile
-
-
-@lru_cache(maxsize=16)
-def _unit_sphere(segments: int) -> tuple[Array, Array]:
-    return revolve(_unit_sphere_profile(segments), segments)
-
-
-@lru_cache(maxsize=4)
-def _cube_grid(cells: int) -> tuple[Array, Array]:
-    """Surface of [-1, 1]^3 with `cells` x `cells` quads per side; vertices are not shared between
-    sides.
-    """
-    u, v = np.meshgrid(np.linspace(-1, 1, cells + 1), np.linspace(-1, 1, cells + 1), indexing="ij")
-    n = cells + 1
-    i, j = (grid.ravel() for grid in np.meshgrid(np.arange(cells), np.arange(cells), indexing="ij"))
-    a, b, c, d = i * n + j, (i + 1) * n + j, (i + 1) * n + j + 1, i * n + j + 1
-    quad = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
-    vertices, faces = [], []
-    for axis in range(3):
-        for sign in (-1.0, 1.0):
-            side = np.empty((n * n, 3))
-            side[:, axis] = sign
-            side[:, (axis + 1) % 3], side[:, (axis + 2) % 3] = u.ravel(), v.ravel()
-            faces.append((quad if sign > 0 else quad[:, ::-1]) + n * n * len(vertices))
-            vertices.append(side)
-    return np.concatenate(vertices), np.concatenate(faces)
-
-
-def _segments(radius: float) -> int:
-    # Keeps the sag of a chord near or below 0.01 for objects about 2 units across (a third of a
-    # pixel at 64 px). A multiple of four, so that the widest points of a solid are vertices.
-    return 8 if radius < 0.13 else 12 if radius < 0.3 else 16 if radius < 0.6 else 24
 
 
 def _length(vectors: Array) -> Array:

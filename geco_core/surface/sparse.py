@@ -25,10 +25,16 @@ from torch import Tensor
 
 from geco_core.surface.cells import SurfaceCells, crossed_cubes, reduce_corners
 from geco_core.surface.grid import RegularGrid, unflatten
+from geco_core.surface.levels import (
+    Level,
+    child_cells,
+    corner_nodes,
+    dilate_cells,
+    level_strides,
+)
 from geco_core.surface.tables import tables_on
 
 SdfFn = Callable[[Tensor], Tensor]
-_MIN_COARSE_RES = 32
 
 
 @dataclass(frozen=True)
@@ -91,51 +97,11 @@ class SurfaceNodes:
         return replace(self, sdf=sdf_U)
 
 
-@dataclass(frozen=True)
-class _Level:
-    """A sub-grid of every `stride`-th node; the last node of an axis always belongs to it."""
-
-    grid: RegularGrid
-    stride: int
-
-    @property
-    def cells(self) -> tuple[int, int, int]:
-        rx, ry, rz = (-(-r // self.stride) for r in self.grid.res)
-        return rx, ry, rz
-
-    @property
-    def nodes(self) -> tuple[int, int, int]:
-        x, y, z = self.cells
-        return x + 1, y + 1, z + 1
-
-    def to_grid(self, nodes_P: Tensor) -> Tensor:
-        """Flat indices of this level's nodes as flat indices of the finest grid (order is kept)."""
-        if self.stride == 1:
-            return nodes_P
-        steps = (
-            (axis_P * self.stride).clamp_(max=r)
-            for axis_P, r in zip(unflatten(nodes_P, self.nodes), self.grid.res, strict=True)
-        )
-        i, j, k = steps
-        _, ny, nz = self.grid.node_shape
-        return (i * ny + j) * nz + k
-
-    def embed(self, coarse_XYZ: Tensor) -> Tensor:
-        """A node mask of the next coarser level as a node mask of this one."""
-        fine = torch.zeros(self.nodes, dtype=torch.bool, device=coarse_XYZ.device)
-        x, y, z = (
-            (2 * torch.arange(n, device=coarse_XYZ.device)).clamp_(max=last)
-            for n, last in zip(coarse_XYZ.shape, self.cells, strict=True)
-        )
-        fine[x[:, None, None], y[None, :, None], z] = coarse_XYZ
-        return fine
-
-
 class _Evaluation:
     """What is known so far: sorted nodes and values, and two node masks of the current level."""
 
     def __init__(
-        self, sdf_fn: SdfFn, level: _Level, chunk_points: int, device: torch.device
+        self, sdf_fn: SdfFn, level: Level, chunk_points: int, device: torch.device
     ) -> None:
         self.sdf_fn = sdf_fn
         self.level = level
@@ -145,7 +111,7 @@ class _Evaluation:
         self.nodes = torch.empty(0, dtype=torch.long, device=device)
         self.values = torch.empty(0, device=device)
 
-    def refine(self, level: _Level) -> None:
+    def refine(self, level: Level) -> None:
         """Go to the next finer level, keeping all that is known."""
         self.known, self.inside = level.embed(self.known), level.embed(self.inside)
         self.level = level
@@ -160,7 +126,7 @@ class _Evaluation:
 
     def evaluate_cells(self, cells_XYZ: Tensor) -> None:
         """Evaluate the unknown corners of the cells set in a mask [X, Y, Z]."""
-        wanted = _corners_of(cells_XYZ).logical_and_(~self.known)
+        wanted = corner_nodes(cells_XYZ).logical_and_(~self.known)
         self.evaluate(wanted.view(-1).nonzero().view(-1))
 
     def surface(self) -> Tensor:
@@ -231,14 +197,14 @@ def evaluate_sparse(
         The field at the evaluated nodes and the surface cubes; no cubes when nothing changes sign.
     """
     device = torch.device(device)
-    strides = [1] if exact else _strides(max(grid.res), coarse_factor)
-    state = _Evaluation(sdf_fn, _Level(grid, strides[0]), chunk_points, device)
+    strides = [1] if exact else level_strides(max(grid.res), coarse_factor)
+    state = _Evaluation(sdf_fn, Level(grid, strides[0]), chunk_points, device)
     state.evaluate(torch.arange(state.known.numel(), device=device))
     surface = crossed_cubes(state.inside)
     for stride in strides[1:]:
         active = dilate_cells(surface, dilate)
-        state.refine(_Level(grid, stride))
-        state.evaluate_cells(_children(active, state.level.cells))
+        state.refine(Level(grid, stride))
+        state.evaluate_cells(child_cells(active, state.level.cells))
         surface = state.surface()
         surface = state.grow(surface) if growth else surface
     return SparseField(grid, state.nodes, state.values, surface.view(-1).nonzero().view(-1))
@@ -250,53 +216,6 @@ def evaluate_nodes(sdf_fn: SdfFn, grid: RegularGrid, nodes_P: Tensor, chunk_poin
         sdf_fn(grid.points(chunk)).reshape(-1) for chunk in nodes_P.split(max(chunk_points, 1))
     ]
     return torch.cat(parts)
-
-
-def dilate_cells(mask_XYZ: Tensor, cells: int) -> Tensor:
-    """The mask widened by `cells` on every side, diagonals included."""
-    for axis in range(3):
-        for _ in range(cells):
-            size = mask_XYZ.shape[axis]
-            wider = mask_XYZ.clone()
-            wider.narrow(axis, 1, size - 1).logical_or_(mask_XYZ.narrow(axis, 0, size - 1))
-            wider.narrow(axis, 0, size - 1).logical_or_(mask_XYZ.narrow(axis, 1, size - 1))
-            mask_XYZ = wider
-    return mask_XYZ
-
-
-def _strides(res: int, coarse_factor: int) -> list[int]:
-    """Node strides from the coarsest level down to 1: the largest power of two that keeps enough
-    coarse cells.
-    """
-    enough = max(_MIN_COARSE_RES, res / max(coarse_factor, 1))
-    strides = [1]
-    while res / (2 * strides[-1]) >= enough:
-        strides.append(2 * strides[-1])
-    return strides[::-1]
-
-
-def _children(parents_XYZ: Tensor, cells: tuple[int, int, int]) -> Tensor:
-    """Mask of the next finer level's cells under a mask of parents; odd levels drop the outermost
-    child.
-    """
-    mask = parents_XYZ
-    for axis in (2, 1, 0):
-        mask = mask.repeat_interleave(2, dim=axis).narrow(axis, 0, cells[axis])
-    return mask
-
-
-def _corners_of(cells_XYZ: Tensor) -> Tensor:
-    """Bool [X+1, Y+1, Z+1]: nodes at a corner of at least one cell of the mask."""
-    mask = cells_XYZ
-    for axis in (2, 1, 0):
-        size = mask.shape[axis]
-        shape = [*mask.shape]
-        shape[axis] = size + 1
-        wider = torch.zeros(shape, dtype=torch.bool, device=mask.device)
-        wider.narrow(axis, 0, size).copy_(mask)
-        wider.narrow(axis, 1, size).logical_or_(mask)
-        mask = wider
-    return mask
 
 
 def _merge(

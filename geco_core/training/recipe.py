@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
@@ -113,6 +113,11 @@ class Workspace:
         torch.manual_seed(self.recipe.seed + 1)
         model = InstantMesh(self.config.reconstructor)
         fourier_init(model, self.config.multiview.rig)
+        # Points supervise neither deformation nor FlexiCubes weights: start both heads at neutral.
+        for head in (model.decoder.net_deformation, model.decoder.net_weight):
+            last = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         return model
 
     def weights(self, stage: str) -> Path:

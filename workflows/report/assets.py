@@ -1,4 +1,6 @@
-"""The sampled rows in full: input picture, preview, drawn views and the GLB itself, ready to be embedded."""
+"""The sampled rows in full: input picture, preview, drawn views and the GLB itself, ready to be
+embedded.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ class InputPictures:
         self._reader = RowReader(manifest, storage, np.empty(0, dtype=np.int64))
 
     def find(self, row: Mapping[str, Any], ref: RowRef) -> tuple[str, str]:
-        """(picture as a data URI, prompt): from the row, else from the manifest and local files; "" when gone."""
+        """(picture as a data URI, prompt): from the row, else from the manifest and local files; ""
+        when gone.
+        """
         stored = row.get(INPUT_COLUMN)
         if isinstance(stored, Mapping) and stored.get("bytes"):
             return data_uri(stored["bytes"]), ""
@@ -97,7 +101,8 @@ def load_assets(
     max_glb_bytes: int,
     max_total_glb_bytes: int,
 ) -> Iterator[AssetView]:
-    """The sampled rows in order. GLBs are embedded until `max_total_glb_bytes`, larger single ones left out.
+    """The sampled rows in order. GLBs are embedded until `max_total_glb_bytes`, larger single ones
+    left out.
 
     A part that can not be read is passed over: the survey has named it already.
     """
@@ -110,7 +115,11 @@ def load_assets(
         elif len(glb) > left:
             note = "The page is full: see the dataset for this GLB."
         elif not glb:
-            note = f"The GLB lies at {row['glb_uri']}." if row.get("glb_uri") else "The row holds no GLB."
+            note = (
+                f"The GLB lies at {row['glb_uri']}."
+                if row.get("glb_uri")
+                else "The row holds no GLB."
+            )
         if not note:
             left -= len(glb)
         yield _view(row, glb, note, pictures.find(row, ref))
@@ -156,7 +165,9 @@ def _view(row: Mapping[str, Any], glb: bytes, note: str, source: tuple[str, str]
         item_id=str(row.get("item_id") or ""),
         prompt=source[1],
         input_picture=source[0],
-        preview=data_uri(thumbnail["bytes"]) if thumbnail.get("bytes") else (views[0][1] if views else ""),
+        preview=data_uri(thumbnail["bytes"])
+        if thumbnail.get("bytes")
+        else (views[0][1] if views else ""),
         views=views,
         glb_base64="" if note else base64.b64encode(glb).decode("ascii"),
         glb_note=note,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def build_report(
     record = read_run(storage)
     if record is None:
         raise Fatal(
-            f"{storage.uri} holds no run", remedy="give the folder that geco generate wrote", stage="report"
+            f"{storage.uri} holds no run",
+            remedy="give the folder that geco generate wrote",
+            stage="report",
         )
     survey = survey_run(storage, assets=max_assets)
     assets = load_assets(
@@ -60,7 +63,9 @@ def build_report(
         max_glb_bytes=max_glb_bytes,
         max_total_glb_bytes=max_total_glb_bytes,
     )
-    context = _context(storage.uri, record, survey) | {"assets": [asdict(asset) for asset in assets]}
+    context = _context(storage.uri, record, survey) | {
+        "assets": [asdict(asset) for asset in assets]
+    }
     page = render_page(context).encode("utf-8")
     if out is None:
         put_report(storage, page)
@@ -87,22 +92,43 @@ def _context(uri: str, record: Mapping[str, Any], survey: Survey) -> dict[str, A
         "failure_rate": state.failure_rate,
         "wall_s": wall_s,
         "workers": survey.workers,
+        "elapsed_s": _elapsed_s(str(record.get("created_at", "")), survey.finished_at),
         "per_hour": state.attempted / wall_s * 3600 if wall_s > 0 else None,
         "survey": survey,
         "settings": list(_settings(record)),
     }
 
 
+def _elapsed_s(start: str, end: str) -> float | None:
+    """Seconds between two ISO 8601 times, pauses included; None unless both are there and in order.
+    """
+    try:
+        seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return seconds if seconds >= 0 else None
+
+
 def _settings(record: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Groups of dotted name and value: what the run was made from and with."""
     manifest = record.get("manifest", {})
     system = record.get("system", {})
-    digests = {"config_digest": record.get("config_digest", ""), "manifest_digest": manifest.get("digest", "")}
+    digests = {
+        "config_digest": record.get("config_digest", ""),
+        "manifest_digest": manifest.get("digest", ""),
+    }
     yield "Provenance", list(_flat({**digests, "weights": system.get("weights", {})}))
     yield "Licences", [("weights", text) for text in system.get("licences", [])]
     yield (
         "Manifest",
-        list(_flat({k: manifest.get(k, "") for k in ("source", "kind", "rows", "duplicates", "columns")})),
+        list(
+            _flat(
+                {
+                    k: manifest.get(k, "")
+                    for k in ("source", "kind", "rows", "duplicates", "columns")
+                }
+            )
+        ),
     )
     yield "Run", list(_flat(record.get("config", {})))
     yield "System", list(_flat(system.get("config", {})))

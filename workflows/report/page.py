@@ -1,8 +1,8 @@
 """From the collected data to one self-contained HTML page.
 
-Nothing on the page comes from elsewhere: style, scripts, pictures and meshes are inlined, and a content security policy
-refuses any request but `data:` and `blob:`. Scripts are admitted by their hash alone, so a text that escaped the
-template's escaping could still not run.
+Nothing on the page comes from elsewhere: style, scripts, pictures and meshes are inlined, and a
+content security policy refuses any request but `data:` and `blob:`. Scripts are admitted by their
+hash alone, so a text that escaped the template's escaping could still not run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ VIEWER = _HERE / "vendor" / "model-viewer.min.js"
 
 
 def render_page(context: Mapping[str, Any]) -> str:
-    """The page. Every value of `context` is escaped; see `templates/report.html` for the names it reads."""
+    """The page. Every value of `context` is escaped; see `templates/report.html` for the names it
+    reads.
+    """
     viewer, script = _viewer_script(), (TEMPLATES / "report.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -45,7 +47,8 @@ def render_page(context: Mapping[str, Any]) -> str:
 def content_security_policy(*scripts: str) -> str:
     """A policy without a network that runs exactly the given inline scripts.
 
-    Inline styles are admitted: the viewer's shadow DOM carries its own. WebAssembly is, too: the viewer compiles a mesh
+    Inline styles are admitted: the viewer's shadow DOM carries its own. WebAssembly is, too: the
+        viewer compiles a mesh
     decoder on loading.
     """
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)

@@ -1,7 +1,9 @@
-"""One pass over a run's committed shards: counts, reasons with examples, seconds per stage, and a sample of assets.
+"""One pass over a run's committed shards: counts, reasons with examples, seconds per stage, and a
+sample of assets.
 
-Only short columns are read, batch by batch, so a run of a million rows costs seconds and little memory. Parts are found
-through their done records, never by listing the asset folder, so the page is right while the run is still going on.
+Only short columns are read, batch by batch, so a run of a million rows costs seconds and little
+memory. Parts are found through their done records, never by listing the asset folder, so the page
+is right while the run is still going on.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from infra.run_state import RunState, done_shards, read_done
 from infra.storage import Storage
 
 EXAMPLES_PER_REASON = 5
-_COLUMNS = ("item_id", "status", "reason", "stage", "message", "timing", "mesh.n_faces", "mesh.watertight")
+_COLUMNS = (
+    "item_id",
+    "status",
+    "reason",
+    "stage",
+    "message",
+    "timing",
+    "mesh.n_faces",
+    "mesh.watertight",
+)
 _BATCH_ROWS = 4096
 
 
@@ -73,6 +84,7 @@ class Survey:
     Attributes:
         state: totals over the done records.
         workers: distinct workers named there.
+        finished_at: when the last shard was committed, as recorded; "" when unknown.
         reasons: groups by falling count.
         stages: in pipeline order, only stages that ran.
         faces_p50, faces_p95: of the meshes; None without meshes.
@@ -83,6 +95,7 @@ class Survey:
 
     state: RunState
     workers: int
+    finished_at: str = ""
     reasons: list[ReasonGroup] = field(default_factory=list)
     stages: list[StageSeconds] = field(default_factory=list)
     faces_p50: float | None = None
@@ -103,7 +116,9 @@ def survey_run(storage: Storage, *, assets: int) -> Survey:
     state = RunState()
     for summary in summaries:
         state.add(summary)
-    result = Survey(state, workers=len({s.worker for s in summaries if s.worker}))
+    workers = len({summary.worker for summary in summaries if summary.worker})
+    finished_at = max((summary.finished_at for summary in summaries), default="")
+    result = Survey(state, workers, finished_at)
     totals = _Totals(_spread(state.counts[Status.DONE.value], assets))
     for summary in summaries:
         try:
@@ -118,7 +133,9 @@ def survey_run(storage: Storage, *, assets: int) -> Survey:
 def _spread(available: int, wanted: int) -> set[int]:
     """At most `wanted` of the numbers below `available`, evenly spaced, always with the first."""
     count = min(available, wanted)
-    return {int(position) for position in np.linspace(0, available - 1, count)} if count > 0 else set()
+    return (
+        {int(position) for position in np.linspace(0, available - 1, count)} if count > 0 else set()
+    )
 
 
 def _batches(storage: Storage, shard: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -163,7 +180,9 @@ class _Totals:
         result.sample = self._sample
         result.reasons = [
             ReasonGroup(reason, status, count, tuple(self._examples[reason, status]))
-            for (reason, status), count in sorted(self._counts.items(), key=lambda entry: (-entry[1], entry[0]))
+            for (reason, status), count in sorted(
+                self._counts.items(), key=lambda entry: (-entry[1], entry[0])
+            )
         ]
         for stage in TIMED_STAGES:
             values = np.concatenate(self._seconds[stage]) if self._seconds[stage] else np.empty(0)
@@ -177,7 +196,9 @@ class _Totals:
             result.watertight_share = self._watertight / len(faces)
 
     def _add_reasons(self, batch: pa.RecordBatch) -> None:
-        failed = batch.filter(pc.fill_null(pc.not_equal(batch.column("status"), Status.DONE.value), False))
+        failed = batch.filter(
+            pc.fill_null(pc.not_equal(batch.column("status"), Status.DONE.value), False)
+        )
         if failed.num_rows == 0:
             return
         names = ("reason", "status", "item_id", "stage", "message")
@@ -195,7 +216,9 @@ class _Totals:
                 if timing.type.get_field_index(name) >= 0:
                     seconds = pc.struct_field(timing, name).drop_null()
                     if len(seconds):
-                        self._seconds[name].append(seconds.to_numpy(zero_copy_only=False).astype(np.float32))
+                        self._seconds[name].append(
+                            seconds.to_numpy(zero_copy_only=False).astype(np.float32)
+                        )
         if "mesh" in batch.schema.names:
             mesh = batch.column("mesh")
             faces = pc.struct_field(mesh, "n_faces").drop_null()

@@ -48,7 +48,7 @@ def sphere():
 
 @pytest.fixture
 def cameras():
-    """(kind, views) -> (w2c [V, 4, 4], proj [4, 4]) on an orbit of radius 4 at elevation 20 degrees."""
+    """(kind, views) -> (w2c [V, 4, 4], proj [4, 4]), radius 4, elevation 20 degrees."""
 
     def make(kind: str = "perspective", views: int = 3) -> tuple[Tensor, Tensor]:
         azimuths = torch.arange(views) * (360.0 / views)

@@ -86,9 +86,7 @@ def test_sources_of_colour_agree(sphere, cameras):
     by_face = render_mesh(
         RASTER, vertices, faces, w2c, proj, 24, face_colors=red.expand(len(faces), 3)
     )
-    by_point = render_mesh(
-        RASTER, vertices, faces, w2c, proj, 24, color_fn=lambda p: red.expand_as(p)
-    )
+    by_point = render_mesh(RASTER, vertices, faces, w2c, proj, 24, color_fn=red.expand_as)
     torch.testing.assert_close(by_vertex.rgb, by_face.rgb)
     torch.testing.assert_close(by_face.rgb, by_point.rgb)
     with pytest.raises(ValueError, match="one of"):
@@ -128,7 +126,8 @@ def test_background_and_hard_mask(sphere, cameras, background):
     vertices, faces = sphere(2)
     colors = torch.rand(len(vertices), 3)
     out = render_mesh(
-        RASTER, vertices, faces, *cameras(), 24, vertex_colors=colors, background=background, antialias=False
+        RASTER, vertices, faces, *cameras(), 24, vertex_colors=colors, background=background,
+        antialias=False,
     )  # fmt: skip
     assert torch.equal(out.mask[:, 0], (out.face_id > 0).float())
     outside = (out.face_id == 0)[:, None].expand_as(out.rgb)
@@ -198,7 +197,7 @@ def test_gradients_match_finite_differences(sphere, cameras, clip, kind, supersa
 def test_double_precision_goes_through(sphere, cameras):
     vertices, faces = sphere(1)
     out = render_mesh(
-        RASTER, vertices.double(), faces.int(), *cameras(), 16, color_fn=lambda p: p.sigmoid()
+        RASTER, vertices.double(), faces.int(), *cameras(), 16, color_fn=torch.sigmoid
     )
     for image in (out.rgb, out.mask, out.depth, out.normal, out.position):
         assert image.dtype == torch.float64

@@ -15,7 +15,7 @@ def flat(points_xy, z=0.0, w=1.0):
 
 
 def grid(cells, offset=0.0, spread=1.0):
-    """A triangulated square with random inner vertices and random diagonals, larger than the image by default."""
+    """A square, larger than the image, cut into random triangles."""
     generator = torch.Generator().manual_seed(cells)
     line = torch.linspace(-1.2, 1.2, cells + 1, dtype=torch.float64)
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -53,7 +53,7 @@ def test_every_centre_of_a_tiling_belongs_to_exactly_one_triangle(resolution):
 
 
 def test_vertices_and_edges_on_centres_leave_no_hole_and_no_overlap():
-    # Vertices of an 8-cell grid on the centres of an 8 x 8 image: every centre is a corner of six triangles.
+    # All centres of an 8 x 8 image are vertices, each a corner of six triangles.
     line = (2 * torch.arange(-1, 10, dtype=torch.float64) + 1) / 8 - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     pos = flat(torch.stack([x, y], -1).reshape(-1, 2).tolist())
@@ -91,7 +91,7 @@ def test_intersecting_triangles_split_where_their_depths_cross():
 
 
 def test_depth_is_interpolated_affinely_on_the_screen_in_perspective():
-    # A slanted triangle against a flat one that lies between its ends: the border sits at z/w = 0.5.
+    # A slanted triangle against a flat one between its ends: the border sits at z/w = 0.5.
     slanted = torch.tensor([[-1.0, -1, 0.0, 1], [6, -2, 2.0, 2], [-1, 3, 0.0, 1]])
     constant = flat([[-1, -1], [3, -1], [-1, 3]], z=0.5).float()[0]
     ids = visible_triangles(

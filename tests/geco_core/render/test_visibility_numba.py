@@ -21,7 +21,7 @@ def test_ids_equal_those_of_torch_on_spheres(sphere, clip, kind, levels, resolut
 
 @pytest.mark.parametrize("seed", range(6))
 def test_ids_equal_those_of_torch_on_random_triangles(seed):
-    # Random sizes, depths and weights: partly outside the image and the depth range, some vertices at w <= 0.
+    # Partly outside the image and the depth range, some vertices at w <= 0.
     generator = torch.Generator().manual_seed(seed)
     pos = torch.randn(2, 300, 4, generator=generator) * torch.tensor([1.5, 1.5, 0.8, 0.0])
     pos[..., 3] = 1 + 0.6 * torch.randn(2, 300, generator=generator)

@@ -11,7 +11,7 @@ from torch import Tensor
 from geco_core.config.models import ExtractionConfig
 from geco_core.surface.extract import extract_nodes, extract_surface
 from geco_core.surface.grid import RegularGrid
-from geco_core.surface.sparse import _strides, dilate_cells, evaluate_sparse
+from geco_core.surface.sparse import evaluate_sparse
 
 
 def _wavy(points: Tensor) -> Tensor:
@@ -143,31 +143,6 @@ def test_no_node_is_evaluated_twice() -> None:
     evaluate_sparse(recorded, RegularGrid((130, 70, 129), 2.1))
     everything = torch.cat(points)
     assert torch.unique(everything, dim=0).shape == everything.shape
-
-
-@pytest.mark.parametrize(
-    ("res", "factor", "strides"),
-    [
-        (128, 4, [4, 2, 1]),
-        (256, 4, [4, 2, 1]),
-        (256, 8, [8, 4, 2, 1]),
-        (80, 4, [2, 1]),
-        (100, 4, [2, 1]),
-        (64, 4, [2, 1]),
-        (40, 4, [1]),
-        (256, 1, [1]),
-    ],
-)
-def test_levels(res: int, factor: int, strides: list[int]) -> None:
-    assert _strides(res, factor) == strides
-
-
-def test_dilation_includes_diagonals_and_stops_at_the_border() -> None:
-    mask = torch.zeros(5, 6, 7, dtype=torch.bool)
-    mask[0, 3, 3] = True
-    assert dilate_cells(mask, 0).sum() == 1
-    assert dilate_cells(mask, 1).sum() == 2 * 3 * 3
-    assert dilate_cells(mask, 2).sum() == 3 * 5 * 5
 
 
 def test_values_can_be_replaced_by_differentiable_ones(sphere: Callable[[Tensor], Tensor]) -> None:

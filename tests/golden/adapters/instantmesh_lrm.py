@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 
 from geco_core.config.models import ExtractionConfig
-from geco_core.reconstruct.geometry import Geometry, SurfaceMesh, dense_sdf, one_signed, repair_empty
+from geco_core.reconstruct.geometry import (
+    Geometry,
+    SurfaceMesh,
+    deformation_offsets,
+    dense_sdf,
+)
 from geco_core.reconstruct.instantmesh import InstantMesh
+from geco_core.reconstruct.regularise import one_signed, repair_empty
 from geco_core.surface.grid import RegularGrid
 from tests.golden.adapters._reconstructor import reconstructor_config
 from tests.golden.registry import Adapter, Case, adapter
@@ -73,7 +79,9 @@ def _point_heads(model: InstantMesh, planes: Tensor, case: Case) -> dict[str, Te
         "point_rgb": decoder.rgb(planes, points),
         "point_weights": decoder.weights(features[:, cubes].flatten(2)),
         "grid_sdf": decoder.sdf(planes, nodes),
-        "grid_deformation": decoder.deformation(planes, nodes),
+        "grid_deformation": deformation_offsets(
+            decoder, decoder.features(planes, nodes), grid.res[0]
+        ),
     }
 
 

@@ -1,8 +1,10 @@
-"""A small finished run, written through the project's own commit protocol, for tests of the report."""
+"""A small finished run, written through the project's own commit protocol, for tests of the report.
+"""
 
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 from geco_core.config.run import RunConfig
 from geco_core.errors import Reason
 from geco_core.mesh.finish import finish_mesh
-from geco_core.types import Mesh, Outcome, Shard, Status
+from geco_core.types import Mesh, Outcome, Status
 from infra.commit import commit_shard
 from infra.dataset import RowContext, rows_to_table, summarise
 from infra.plan import SystemDescription, make_plan, open_run
@@ -38,7 +40,10 @@ def bumpy(seed: int, rings: int = 20, segments: int = 40) -> Mesh:
     radius = 0.6 + 0.12 * np.sin(t) * (
         np.sin(rng.integers(2, 5) * p + rng.uniform(0, 6)) + np.cos(rng.integers(2, 6) * t)
     )
-    ring = np.stack([radius * np.sin(t) * np.sin(p), radius * np.cos(t), radius * np.sin(t) * np.cos(p)], axis=-1)
+    ring = np.stack(
+        [radius * np.sin(t) * np.sin(p), radius * np.cos(t), radius * np.sin(t) * np.cos(p)],
+        axis=-1,
+    )
     vertices = np.concatenate([[[0, 0.62, 0]], ring.reshape(-1, 3), [[0, -0.62, 0]]])
     faces: list[tuple[int, int, int]] = []
     last = 1 + (rings - 2) * segments
@@ -67,7 +72,13 @@ def picture(seed: int) -> bytes:
 
 
 def write_run(
-    folder: Path, *, done: int = 6, failed: int = 3, shard_size: int = 4, evil: bool = False, commit: int | None = None
+    folder: Path,
+    *,
+    done: int = 6,
+    failed: int = 3,
+    shard_size: int = 4,
+    evil: bool = False,
+    commit: int | None = None,
 ) -> LocalStorage:
     """A run of `done` assets, `failed` rows and one skipped row.
 
@@ -84,18 +95,35 @@ def write_run(
         (inputs / f"{index}.png").write_bytes(picture(index))
     manifest = pa.table({"id": names, "image": [f"{index}.png" for index in range(total)]})
     pq.write_table(manifest, inputs / "manifest.parquet")
-    config = RunConfig(manifest=str(inputs / "manifest.parquet"), out=str(folder), shard_size=shard_size)
+    config = RunConfig(
+        manifest=str(inputs / "manifest.parquet"), out=str(folder), shard_size=shard_size
+    )
     storage = LocalStorage(folder)
     plan = make_plan(storage, config)
-    system = SystemDescription({"sampler": {"steps": 4}}, {"multiview": "package:micro"}, ("Apache-2.0",))
-    open_run(storage, config, plan, system, {"python": "3.11", "machine": EVIL if evil else "x86_64"}, "2026-01-01T00:00:00Z")
+    system = SystemDescription(
+        {"sampler": {"steps": 4}}, {"multiview": "package:micro"}, ("Apache-2.0",)
+    )
+    open_run(
+        storage,
+        config,
+        plan,
+        system,
+        {"python": "3.11", "machine": EVIL if evil else "x86_64"},
+        "2026-01-01T00:00:00Z",
+    )
     context = RowContext("instantmesh", "micro", PROVENANCE)
     for number in range(plan.shards if commit is None else commit):
         shard = plan.shard(number)
         rows = range(shard.start, shard.stop)
         outcomes = [_outcome(index, names[index], done, failed, evil) for index in rows]
-        table = rows_to_table(outcomes, [f"{index}.png" for index in rows], context, pa.table({"k": list(rows)}))
-        summary = summarise(outcomes, Shard(number, shard.start, shard.stop), 12.5, {}, f"worker-{number % 2}")
+        table = rows_to_table(
+            outcomes, [f"{index}.png" for index in rows], context, pa.table({"k": list(rows)})
+        )
+        stamp = {
+            "worker": f"worker-{number % 2}",
+            "finished_at": f"2026-01-01T00:{number + 1:02d}:00Z",
+        }
+        summary = replace(summarise(outcomes, shard, 12.5, {}), **stamp)
         commit_shard(storage, table.drop_columns(["k"]), summary)
     return storage
 
@@ -103,11 +131,21 @@ def write_run(
 def _outcome(index: int, item_id: str, done: int, failed: int, evil: bool) -> Outcome:
     message = EVIL if evil else f"12x{index} pixels, at least 16 per side are needed"
     if index < done:
-        asset = finish_mesh(bumpy(index), item_id=item_id, seed=index, provenance=PROVENANCE, thumbnail_size=96)
-        timing = {"prepare": 0.02, "multiview": 2.0 + 0.1 * index, "reconstruct": 0.5, "extract": 0.3, "finish": 0.1}
+        asset = finish_mesh(
+            bumpy(index), item_id=item_id, seed=index, provenance=PROVENANCE, thumbnail_size=96
+        )
+        timing = {
+            "prepare": 0.02,
+            "multiview": 2.0 + 0.1 * index,
+            "reconstruct": 0.5,
+            "extract": 0.3,
+            "finish": 0.1,
+        }
         notes = ("background keyed out: uniform #ffffff",) if index % 2 else ()
         return Outcome(item_id, Status.DONE, index, asset=asset, timing=timing, notes=notes)
     if index < done + failed:
         reason = Reason.IMAGE_TOO_SMALL if index % 2 else Reason.CORRUPT_IMAGE
-        return Outcome(item_id, Status.FAILED, index, reason, message, "prepare", timing={"prepare": 0.01})
+        return Outcome(
+            item_id, Status.FAILED, index, reason, message, "prepare", timing={"prepare": 0.01}
+        )
     return Outcome(item_id, Status.SKIPPED, index, Reason.DUPLICATE_ID, message, "plan", attempts=0)

@@ -1,0 +1,126 @@
+"""The teacher chain as a system: batch invariance, seeds, bad members, provenance."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from geco_core.config import load as config_load
+from geco_core.config.models import InstantMeshConfig
+from geco_core.errors import BadItem, ConfigError, Reason
+from geco_core.multiview.zero123plus import Zero123Plus
+from geco_core.reconstruct.instantmesh import InstantMesh
+from geco_core.shapes.dataset import make_example
+from geco_core.shapes.object import object_seed
+from geco_core.systems.instantmesh import InstantMeshSystem, build_instantmesh
+from geco_core.types import Condition, Item, Mesh, System, Teacher
+
+SMALL = ["sampler.steps=2", "extraction.grid_res=24", "extraction.exact=true", "device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def system() -> InstantMeshSystem:
+    """Micro sizes with random weights: what is tested here does not depend on training."""
+    preset = config_load.preset_path("instantmesh", "micro")
+    config = config_load.load(InstantMeshConfig, preset, SMALL)
+    torch.manual_seed(0)
+    multiview, reconstructor = Zero123Plus(config.multiview), InstantMesh(config.reconstructor)
+    return InstantMeshSystem(config, multiview, reconstructor, "digest", torch.device("cpu"))
+
+
+def _item(index: int) -> Item:
+    example = make_example(object_seed("heldout", index), n_sdf=2, n_color=1)
+    buffer = io.BytesIO()
+    Image.fromarray(example.condition, "RGBA").save(buffer, format="PNG")
+    return Item(f"object-{index}", image=buffer.getvalue())
+
+
+def _meshes(results: list[Mesh | BadItem]) -> list[Mesh]:
+    assert all(isinstance(r, Mesh) for r in results), results
+    return [r for r in results if isinstance(r, Mesh)]
+
+
+def test_it_is_a_system_and_a_teacher(system: InstantMeshSystem) -> None:
+    assert isinstance(system, System)
+    assert isinstance(system, Teacher)
+
+
+def test_an_item_gives_the_same_bytes_alone_and_in_any_batch(system: InstantMeshSystem) -> None:
+    conditions = [system.prepare(_item(i)) for i in range(3)]
+    together = _meshes(system.generate(conditions, [11, 12, 13]))
+    reordered = _meshes(system.generate(conditions[::-1], [13, 12, 11]))[::-1]
+    alone = [
+        _meshes(system.generate([c], [s]))[0] for c, s in zip(conditions, (11, 12, 13), strict=True)
+    ]
+    for first, second, third in zip(together, reordered, alone, strict=True):
+        for other in (second, third):
+            assert first.vertices.tobytes() == other.vertices.tobytes()
+            assert first.faces.tobytes() == other.faces.tobytes()
+            assert first.colors is not None
+            assert other.colors is not None
+            assert first.colors.tobytes() == other.colors.tobytes()
+
+
+def test_the_seed_decides(system: InstantMeshSystem) -> None:
+    condition = system.prepare(_item(0))
+    first, second = _meshes(system.generate([condition, condition], [1, 2]))
+    assert first.vertices.tobytes() != second.vertices.tobytes()
+
+
+def test_stages_are_timed(system: InstantMeshSystem) -> None:
+    system.generate([system.prepare(_item(0))], [1])
+    assert set(system.timing()) == {"multiview", "reconstruct", "extract"}
+    assert min(system.timing().values()) > 0
+
+
+def test_preparing_says_what_is_wrong(system: InstantMeshSystem) -> None:
+    with pytest.raises(BadItem) as caught:
+        system.prepare(Item("no-image", prompt="a chair"))
+    assert caught.value.reason is Reason.MISSING_INPUT
+    assert caught.value.item_id == "no-image"
+    with pytest.raises(BadItem) as caught:
+        system.prepare(Item("text", image=b"not an image"))
+    assert caught.value.reason is Reason.NOT_AN_IMAGE
+
+
+def test_the_condition_is_framed_to_the_ratio(system: InstantMeshSystem) -> None:
+    rgba = system.prepare(_item(3)).rgba
+    assert rgba is not None
+    rows, columns = np.nonzero(rgba[..., 3] > 0)
+    longest = max(np.ptp(rows), np.ptp(columns)) / rgba.shape[0]
+    assert longest == pytest.approx(system.config.multiview.foreground_ratio, abs=0.03)
+
+
+def test_an_empty_surface_fails_its_item_alone(
+    system: InstantMeshSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conditions = [system.prepare(_item(i)) for i in range(2)]
+    views = system.multiview(conditions, [1, 2])
+    original = system.models[1].extract
+    calls = []
+
+    def sometimes_empty(planes: torch.Tensor, config: object) -> list[object]:
+        calls.append(planes)
+        if len(calls) == 1:
+            return [BadItem("empty", reason=Reason.EMPTY_MESH, stage="extract")]
+        return list(original(planes, system.config.extraction))
+
+    monkeypatch.setattr(system.models[1], "extract", sometimes_empty)
+    first, second = system.reconstruct(views)
+    assert isinstance(first, BadItem)
+    assert isinstance(second, Mesh)
+
+
+def test_a_condition_without_an_image_is_refused(system: InstantMeshSystem) -> None:
+    with pytest.raises(BadItem, match="reads images"):
+        system.generate([Condition("prompt", prompt="a chair")], [1])
+
+
+def test_unknown_overrides_are_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_instantmesh("micro", ["samplr.steps=3"])
+    assert "sampler" in caught.value.remedy

@@ -1,0 +1,123 @@
+"""The store's promise: an object appears whole or not at all, and the first writer may win."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from geco_core.errors import ConfigError, Fatal, Retryable
+from infra import storage as module
+from infra.storage import LocalStorage, open_storage
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "run")
+
+
+def test_put_then_get_range_list_delete(store: LocalStorage) -> None:
+    assert store.put_atomic("a/b.bin", b"0123456789")
+    assert store.get("a/b.bin") == b"0123456789"
+    assert store.get_range("a/b.bin", 3, 4) == b"3456"
+    assert store.get_range("a/b.bin", 8, 40) == b"89"
+    assert list(store.list("a")) == ["a/b.bin"] == list(store.list("a/"))
+    with store.open_for_pyarrow("a/b.bin") as file:
+        assert file.read() == b"0123456789"
+    store.delete("a/b.bin")
+    store.delete("a/b.bin")
+    assert not store.exists("a/b.bin")
+    assert list(store.list("nowhere")) == []
+
+
+def test_a_file_is_copied_in(store: LocalStorage, tmp_path: Path) -> None:
+    source = tmp_path / "large"
+    source.write_bytes(os.urandom(1 << 16))
+    store.put_atomic("copy", source)
+    assert store.get("copy") == source.read_bytes()
+
+
+def test_missing_objects_are_key_errors(store: LocalStorage) -> None:
+    for read in (store.get, store.open_for_pyarrow, lambda key: store.get_range(key, 0, 1)):
+        with pytest.raises(KeyError):
+            read("none")
+
+
+def test_the_second_writer_of_an_absent_key_changes_nothing(store: LocalStorage) -> None:
+    assert store.put_atomic("run.json", b"first", only_if_absent=True)
+    assert not store.put_atomic("run.json", b"second", only_if_absent=True)
+    assert store.get("run.json") == b"first"
+    assert store.put_atomic("run.json", b"third")
+    assert store.get("run.json") == b"third"
+
+
+def test_of_many_racing_writers_one_wins(store: LocalStorage) -> None:
+    wins: list[bytes] = []
+    gate = threading.Barrier(8)
+
+    def write(name: bytes) -> None:
+        gate.wait()
+        if store.put_atomic("done/0", name * 1000, only_if_absent=True):
+            wins.append(name)
+
+    threads = [threading.Thread(target=write, args=(bytes([65 + i]),)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1
+    assert store.get("done/0") == wins[0] * 1000
+
+
+def test_torn_temporaries_are_invisible_and_swept_by_age(store: LocalStorage) -> None:
+    store.put_atomic("assets/part", b"whole")
+    torn = store.root / "assets" / ".tmp-dead"
+    torn.write_bytes(b"ha")
+    assert list(store.list("")) == ["assets/part"]
+    assert store.sweep_temporary(torn.stat().st_mtime - 1) == 0
+    assert store.sweep_temporary(torn.stat().st_mtime + 1) == 1
+    assert not torn.exists()
+
+
+@pytest.mark.parametrize("key", ["", "../x", "a/../../x", "a//b", "."])
+def test_keys_do_not_leave_the_folder(store: LocalStorage, key: str) -> None:
+    with pytest.raises(Fatal, match="refused storage key"):
+        store.put_atomic(key, b"")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, Fatal), (errno.EACCES, Fatal), (errno.EIO, Retryable), (errno.ESTALE, Retryable)],
+)
+def test_errors_say_what_to_do_next(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module, "_write", fail)
+    with pytest.raises(kind):
+        store.put_atomic("x", b"1")
+    monkeypatch.undo()
+    assert list(store.root.iterdir()) == []  # no temporary stays behind
+
+
+def test_filesystems_without_links_still_keep_the_first(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(module.os, "link", refuse)
+    assert store.put_atomic("k", b"first", only_if_absent=True)
+    assert not store.put_atomic("k", b"second", only_if_absent=True)
+    assert store.get("k") == b"first"
+
+
+def test_unknown_schemes_are_refused(tmp_path: Path) -> None:
+    assert open_storage(f"file://{tmp_path}").uri == str(tmp_path)
+    with pytest.raises(ConfigError, match="gs://"):
+        open_storage("gs://bucket/run")
