@@ -38,6 +38,9 @@ def cluster(config: ClusterConfig, variables: dict[str, str]) -> Iterator[dict[s
     Raises:
         Fatal: Ray does not start or does not answer.
     """
+    if ray.is_initialized():  # the caller's own connection: use it, leave it
+        yield dict(ray.cluster_resources())
+        return
     folder = None if config.address or config.temp_dir else _private_folder()
     arguments: dict[str, Any] = {
         "logging_level": logging.ERROR,

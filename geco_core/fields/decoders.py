@@ -40,12 +40,13 @@ class HeadMLP(nn.Sequential):
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name torch gives it
         """[..., inputs] -> float32 [..., outputs]."""
-        layers = list(self)
-        for layer in layers[:-1]:
+        *hidden, last = self
+        assert isinstance(last, nn.Linear)
+        features = input
+        for layer in hidden:
             features = layer(features)
-        last = layers[-1]
         with torch.autocast(features.device.type, enabled=False):
             return F.linear(features.to(last.weight.dtype), last.weight, last.bias).float()
 

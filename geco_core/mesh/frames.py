@@ -27,9 +27,7 @@ def world_to_gltf(points: Points) -> Points:
 
 
 def gltf_to_world(points: Points) -> Points:
-    """Turn glTF points or directions [..., 3] into the world frame: (x, y, z) -> (z, x, y). Inverse of
-    `world_to_gltf`.
-    """
+    """Inverse of `world_to_gltf`, for points or directions [..., 3]: (x, y, z) -> (z, x, y)."""
     return _permuted(points, _WORLD_FROM_GLTF)
 
 

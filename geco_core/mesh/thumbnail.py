@@ -48,7 +48,9 @@ def encode_png(rgba: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def render_views(mesh: Mesh, angles: Sequence[Angles], *, size: int = 128) -> np.ndarray:
+def render_views(
+    mesh: Mesh, angles: Sequence[Angles], *, size: int = 128, supersample: int = SUPERSAMPLE
+) -> np.ndarray:
     """Draw the mesh from outside, framed by its bounding sphere.
 
     Args:
@@ -56,6 +58,7 @@ def render_views(mesh: Mesh, angles: Sequence[Angles], *, size: int = 128) -> np
         angles: azimuth and elevation in degrees per view; (0, 0) looks at the front, azimuth turns
             to the object's left (+x of glTF).
         size: side of the square views in pixels.
+        supersample: samples per pixel side.
 
     Returns:
         uint8 [V, size, size, 4]: sRGB with straight alpha, row 0 at the top.
@@ -67,7 +70,7 @@ def render_views(mesh: Mesh, angles: Sequence[Angles], *, size: int = 128) -> np
     distance = MARGIN / math.sin(math.radians(FOV_DEG) / 2)
     camera_to_world_V44 = torch.stack([orbit_pose(az, el, distance) for az, el in angles])
     clip_VN4 = _clip(points_N3, world_to_camera(camera_to_world_V44))
-    side = size * SUPERSAMPLE
+    side = size * supersample
     rasterizer = get_rasterizer("auto", "cpu")
     images = []
     for view, pose_44 in enumerate(camera_to_world_V44):
@@ -76,11 +79,11 @@ def render_views(mesh: Mesh, angles: Sequence[Angles], *, size: int = 128) -> np
             attributes = torch.cat([points_N3, normals_N3, surface_N], dim=1)
             sampled, _ = rasterizer.interpolate(attributes, rast, faces_F3)
         mask_SS = rast[0, ..., 3].numpy() > 0
-        pixels_P = sampled[0].numpy()[mask_SS].astype(np.float64)
+        pixels_P = sampled[0].numpy()[mask_SS]
         color_P3 = _albedo(mesh, pixels_P[:, 6:]) * _headlight(
             pixels_P[:, :6], pose_44[:3, 3].numpy()
         )
-        images.append(_downsampled(mask_SS, color_P3, size))
+        images.append(_downsampled(mask_SS, color_P3, supersample))
     return np.stack(images)
 
 
@@ -121,22 +124,23 @@ def _headlight(geometry_P6: np.ndarray, eye_3: np.ndarray) -> np.ndarray:
     """Shading factors [P, 1] in [AMBIENT, 1] for a light at the camera; both sides of a face are
     lit.
     """
-    to_eye_P3 = eye_3 - geometry_P6[:, :3]
-    to_eye_P3 /= np.linalg.norm(to_eye_P3, axis=1, keepdims=True)
-    normal_P3 = geometry_P6[:, 3:]
-    normal_P3 = normal_P3 / np.maximum(np.linalg.norm(normal_P3, axis=1, keepdims=True), 1e-9)
-    cosine_P1 = np.abs(np.sum(normal_P3 * to_eye_P3, axis=1, keepdims=True))
-    return AMBIENT + (1.0 - AMBIENT) * cosine_P1
+    x_P, y_P, z_P = (eye_3[axis] - geometry_P6[:, axis] for axis in range(3))
+    a_P, b_P, c_P = (geometry_P6[:, axis] for axis in range(3, 6))
+    lengths_P = (x_P * x_P + y_P * y_P + z_P * z_P) * (a_P * a_P + b_P * b_P + c_P * c_P)
+    cosine_P = np.abs(x_P * a_P + y_P * b_P + z_P * c_P) / np.sqrt(np.maximum(lengths_P, 1e-18))
+    return (AMBIENT + (1.0 - AMBIENT) * cosine_P)[:, None]
 
 
-def _downsampled(mask_SS: np.ndarray, color_P3: np.ndarray, size: int) -> np.ndarray:
+def _downsampled(mask_SS: np.ndarray, color_P3: np.ndarray, supersample: int) -> np.ndarray:
     """Box-filter linear light, weighted by coverage, into uint8 sRGB [size, size, 4] with straight
     alpha.
     """
-    premultiplied = np.zeros((*mask_SS.shape, 4))
+    premultiplied = np.zeros((*mask_SS.shape, 4), dtype=np.float32)
     premultiplied[mask_SS, :3] = color_P3
     premultiplied[mask_SS, 3] = 1.0
-    boxes = premultiplied.reshape(size, SUPERSAMPLE, size, SUPERSAMPLE, 4).mean(axis=(1, 3))
+    step = range(supersample)
+    boxes = sum(premultiplied[i::supersample, j::supersample] for i in step for j in step)
+    boxes = np.asarray(boxes) / np.float32(supersample**2)
     alpha = boxes[..., 3:]
     color = np.divide(boxes[..., :3], alpha, out=np.zeros_like(boxes[..., :3]), where=alpha > 0)
     straight = np.concatenate([linear_to_srgb(np.clip(color, 0.0, 1.0)), alpha], axis=-1)

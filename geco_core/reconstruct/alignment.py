@@ -89,7 +89,7 @@ def require_room(model: PlanesModel, views: int) -> None:
         or config.encoder.intermediate_size < 6 * views + 2
     ):
         raise ValueError(
-            f"aligned initialisation for {views} views needs heads of {3 * views + 1} (got {head}), "
+            f"aligned start for {views} views needs heads of {3 * views + 1} (got {head}), "
             f"an encoder of {9 * views + 2} channels (got {config.encoder.hidden_size}) and an MLP "
             f"of {6 * views + 2} (got {config.encoder.intermediate_size}): use align=False"
         )
@@ -112,7 +112,7 @@ def separate_views(encoder: CameraEncoder, cameras: Tensor) -> None:
     modulation.weight[3 * width : 3 * width + count] = weight.T
     modulation.bias[3 * width : 3 * width + count] = wanted.mean(0) - centre @ weight
     for layer in layers:  # nothing else writes to the copies
-        for branch in (layer.attention["output"], layer.output):
+        for branch in (layer.attention.output, layer.output):
             _linear(branch["dense"]).weight[count : 2 * count] = 0
     inner, outer = _linear(layers[0].intermediate["dense"]), _linear(layers[0].output["dense"])
     pair = torch.cat([torch.eye(count), -torch.eye(count)])  # gelu(z) - gelu(-z) = z

@@ -75,28 +75,37 @@ class Embeddings(nn.Module):
         return torch.cat([cls, patches], 1) + positions
 
 
+class ViTAttention(nn.Module):
+    """Self-attention under the published ViT's names."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        names = ("query", "key", "value")
+        self.attention = nn.ModuleDict({name: nn.Linear(width, width) for name in names})
+        self.output = nn.ModuleDict({"dense": nn.Linear(width, width)})
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[N, L, D] -> [N, L, D]."""
+        query, key, value = (
+            split_heads(self.attention[name](tokens), self.heads)
+            for name in ("query", "key", "value")
+        )
+        return self.output["dense"](merge_heads(attend(query, key, value)))
+
+
 class EncoderLayer(nn.Module):
     """Pre-norm transformer layer with camera shift and scale on both branches."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         width, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
-        self.heads = config.num_attention_heads
-        qkv = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
-        output = nn.ModuleDict({"dense": nn.Linear(width, width)})
-        self.attention = nn.ModuleDict({"attention": qkv, "output": output})
+        self.attention = ViTAttention(width, config.num_attention_heads)
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
         self.output = nn.ModuleDict({"dense": nn.Linear(inner, width)})
         self.layernorm_before = nn.LayerNorm(width, eps)
         self.layernorm_after = nn.LayerNorm(width, eps)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 4 * width))
-
-    def _attention(self, tokens: Tensor) -> Tensor:
-        qkv, output = self.attention["attention"], self.attention["output"]
-        query, key, value = (
-            split_heads(qkv[name](tokens), self.heads) for name in ("query", "key", "value")
-        )
-        return output["dense"](merge_heads(attend(query, key, value)))
 
     def _mlp(self, tokens: Tensor) -> Tensor:
         return self.output["dense"](F.gelu(self.intermediate["dense"](tokens)))
@@ -104,7 +113,7 @@ class EncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, camera: Tensor) -> Tensor:
         """Tokens [N, L, D] under camera embeddings [N, D] -> [N, L, D]."""
         shift1, scale1, shift2, scale2 = self.adaLN_modulation(camera)[:, None].chunk(4, -1)
-        tokens = tokens + self._attention(
+        tokens = tokens + self.attention(
             torch.addcmul(shift1, self.layernorm_before(tokens), 1 + scale1)
         )
         return tokens + self._mlp(torch.addcmul(shift2, self.layernorm_after(tokens), 1 + scale2))

@@ -118,6 +118,8 @@ class _Evaluation:
 
     def evaluate(self, wanted_P: Tensor) -> None:
         """Evaluate nodes of this level (flat, ascending) that are not yet known."""
+        if wanted_P.shape[0] == 0:
+            return  # several network operators refuse empty batches
         nodes = self.level.to_grid(wanted_P)
         values = evaluate_nodes(self.sdf_fn, self.level.grid, nodes, self.chunk_points)
         self.known.view(-1)[wanted_P] = True

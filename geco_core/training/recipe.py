@@ -66,6 +66,9 @@ class RecipeConfig:
         )
     )
     reconstructor_task: ReconstructorTaskConfig = field(default_factory=ReconstructorTaskConfig)
+    finetune_task: ReconstructorTaskConfig = field(
+        default_factory=lambda: ReconstructorTaskConfig(color_l1_weight=3.0, color_mse_weight=15.0)
+    )
     teacher_rows: int = 2_500
     teacher_share: float = 0.6
     finetune: LoopConfig = field(
@@ -233,7 +236,7 @@ def _finetune(
     model.load_state_dict(torch.load(space.weights("reconstructor"), weights_only=True))
     views = torch.load(space.weights("teacher_views"), weights_only=True)["views"]
     task_config = replace(
-        recipe.reconstructor_task, batch_size=recipe.finetune.batch_size, seed=recipe.seed + 2
+        recipe.finetune_task, batch_size=recipe.finetune.batch_size, seed=recipe.seed + 2
     )
     task = ReconstructorTask(
         model,

@@ -40,8 +40,8 @@ class ReconstructorTaskConfig:
     occupancy_weight: float = 0.5
     occupancy_width: float = 0.03
     surface_weight: float = 1.0
-    color_l1_weight: float = 3.0
-    color_mse_weight: float = 15.0
+    color_l1_weight: float = 1.0
+    color_mse_weight: float = 2.0
     degrade_share: float = 0.25
     degrade_noise: float = 0.08
     camera_jitter: float = 0.02

@@ -1,5 +1,4 @@
-"""The report of a run: one HTML page with a gallery, a 3D viewer, failures, timings and settings.
-"""
+"""The report of a run: one page with a gallery, a 3D viewer, failures, timings and settings."""
 
 from workflows.report.build import build_report
 

@@ -179,7 +179,7 @@ def _view(row: Mapping[str, Any], glb: bytes, note: str, source: tuple[str, str]
 def _drawn(glb: bytes) -> tuple[tuple[str, str], ...]:
     mesh = read_glb(glb).mesh
     check_mesh(mesh)
-    images = render_views(mesh, VIEW_ANGLES, size=VIEW_PIXELS)
+    images = render_views(mesh, VIEW_ANGLES, size=VIEW_PIXELS, supersample=2)
     return tuple(
         (name, data_uri(encode_png(image))) for name, image in zip(VIEW_NAMES, images, strict=True)
     )

@@ -100,8 +100,7 @@ def _context(uri: str, record: Mapping[str, Any], survey: Survey) -> dict[str, A
 
 
 def _elapsed_s(start: str, end: str) -> float | None:
-    """Seconds between two ISO 8601 times, pauses included; None unless both are there and in order.
-    """
+    """Seconds between two ISO 8601 times, pauses included; None unless both are there."""
     try:
         seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
     except (ValueError, TypeError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -196,9 +197,7 @@ class _Totals:
             result.watertight_share = self._watertight / len(faces)
 
     def _add_reasons(self, batch: pa.RecordBatch) -> None:
-        failed = batch.filter(
-            pc.fill_null(pc.not_equal(batch.column("status"), Status.DONE.value), False)
-        )
+        failed = batch.filter(pc.field("status") != Status.DONE.value)
         if failed.num_rows == 0:
             return
         names = ("reason", "status", "item_id", "stage", "message")
@@ -210,18 +209,25 @@ class _Totals:
                 self._examples[key].append(Example(item_id or "", stage or "", message or ""))
 
     def _add_numbers(self, batch: pa.RecordBatch) -> None:
-        if "timing" in batch.schema.names:
-            timing = batch.column("timing")
-            for name in TIMED_STAGES:
-                if timing.type.get_field_index(name) >= 0:
-                    seconds = pc.struct_field(timing, name).drop_null()
-                    if len(seconds):
-                        self._seconds[name].append(
-                            seconds.to_numpy(zero_copy_only=False).astype(np.float32)
-                        )
-        if "mesh" in batch.schema.names:
-            mesh = batch.column("mesh")
-            faces = pc.struct_field(mesh, "n_faces").drop_null()
-            if len(faces):
-                self._faces.append(faces.to_numpy(zero_copy_only=False).astype(np.float32))
-                self._watertight += int(pc.sum(pc.struct_field(mesh, "watertight")).as_py() or 0)
+        for name, values in _fields(batch, "timing").items():
+            seconds = values.drop_null()
+            if len(seconds):
+                self._seconds[name].append(_numbers(seconds))
+        mesh = _fields(batch, "mesh")
+        faces = mesh["n_faces"].drop_null() if "n_faces" in mesh else []
+        if len(faces):
+            self._faces.append(_numbers(faces))
+            self._watertight += int(mesh["watertight"].true_count)
+
+
+def _fields(batch: pa.RecordBatch, name: str) -> dict[str, Any]:
+    """The fields of a struct column, null where the struct is null; empty without such a column."""
+    if name not in batch.schema.names:
+        return {}
+    column = batch.column(name)
+    names = [entry.name for entry in column.type]
+    return dict(zip(names, column.flatten(), strict=True))
+
+
+def _numbers(values: pa.Array) -> np.ndarray:
+    return values.to_numpy(zero_copy_only=False).astype(np.float32)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,12 +95,14 @@ def test_same_input_same_bytes(mesh: Mesh) -> None:
 
 def test_another_library_reads_the_same_mesh() -> None:
     mesh = sphere()
-    loaded = trimesh.load(io.BytesIO(write_glb(mesh)), file_type="glb", force="mesh", process=False)
+    scene: Any = trimesh.load(io.BytesIO(write_glb(mesh)), file_type="glb", process=False)
+    (loaded,) = scene.geometry.values()
     np.testing.assert_array_equal(loaded.vertices, mesh.vertices)
     np.testing.assert_array_equal(loaded.faces, mesh.faces)
     assert loaded.is_watertight
     assert loaded.volume > 0
     linear = np.asarray(loaded.visual.vertex_attributes["color"])
+    assert linear.dtype == np.uint16
     assert linear.shape == (len(mesh.vertices), 4)
 
 

@@ -274,18 +274,34 @@ def test_a_ramp_of_another_length_is_refused(published: Zero123Plus) -> None:
         Zero123Plus(published.config, ramp=[0.0, 0.1, 0.2])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_full_size_shapes_and_devices(kind: str) -> None:
-    """On the meta device a tensor left on the CPU is an error, as it would be on CUDA."""
+def sampled_on_meta(config: MultiViewConfig, kind: str) -> tuple[Tensor, Tensor]:
+    """Latents and views of one item, as bfloat16 shapes without data.
+
+    A tensor left on the CPU is an error here, as it would be on CUDA.
+    """
     with torch.device("meta"):
-        model = Zero123Plus(MultiViewConfig()).bfloat16()
+        model = Zero123Plus(config).bfloat16()
+    size, tower = config.condition_size, config.vision.image_size
     condition = model.encode_condition(
-        torch.empty(1, 3, 512, 512, device="meta"),
-        torch.empty(1, 3, 224, 224, device="meta"),
+        torch.empty(1, 3, size, size, device="meta"),
+        torch.empty(1, 3, tower, tower, device="meta"),
         torch.empty(1, *model.condition_shape, device="meta"),
     )
-    sampler = SamplerConfig(kind, 1, 4.0)  # pyright: ignore[reportArgumentType]
+    sampler = SamplerConfig(kind, 2, 4.0)  # pyright: ignore[reportArgumentType]
     latents = model.sample(condition, ItemNoise([1]), sampler, negative=model.negative_condition())
-    assert latents.shape == (1, 4, 120, 80)
+    return latents, model.decode(latents)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_stays_on_the_cpu(model: Zero123Plus, kind: str) -> None:
+    latents, _ = sampled_on_meta(model.config, kind)
+    assert latents.shape == (1, *model.latent_shape)
     assert latents.dtype == torch.float32
-    assert model.decode(latents).shape == (1, 6, 3, 320, 320)
+    assert latents.device.type == "meta"
+
+
+@pytest.mark.slow
+def test_full_size_shapes() -> None:
+    latents, views = sampled_on_meta(MultiViewConfig(), "ddim")
+    assert latents.shape == (1, 4, 120, 80)
+    assert views.shape == (1, 6, 3, 320, 320)

@@ -92,9 +92,12 @@ def test_empty_field_gives_an_empty_mesh_without_callbacks(exact: bool) -> None:
     def never(*_: Tensor) -> Tensor:
         raise AssertionError("called for an empty surface")
 
+    def outside(points: Tensor) -> Tensor:
+        assert points.shape[0] > 0, "empty batch"
+        return torch.ones(points.shape[0])
+
     config = ExtractionConfig(exact=exact)
-    grid = RegularGrid.cubic(64, 2.1)
-    verts, faces = extract_surface(lambda p: torch.ones(len(p)), never, never, grid, config)
+    verts, faces = extract_surface(outside, never, never, RegularGrid.cubic(64, 2.1), config)
     assert verts.shape == (0, 3)
     assert faces.shape == (0, 3)
 

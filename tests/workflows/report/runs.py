@@ -1,5 +1,4 @@
-"""A small finished run, written through the project's own commit protocol, for tests of the report.
-"""
+"""A small finished run, written through the commit protocol, for tests of the report."""
 
 from __future__ import annotations
 
