@@ -9,6 +9,7 @@ process of the machine.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 
 from geco_core.config.run import ClusterConfig
@@ -41,48 +41,60 @@ def cluster(config: ClusterConfig, variables: dict[str, str]) -> Iterator[dict[s
     if ray.is_initialized():  # the caller's own connection: use it, leave it
         yield dict(ray.cluster_resources())
         return
-    folder = None if config.address or config.temp_dir else _private_folder()
+    with contextlib.ExitStack() as stack:
+        folder = config.temp_dir
+        if folder is None and not config.address:
+            parent = Path(tempfile.gettempdir()) / f"geco-{os.getuid()}"
+            folder = str(stack.enter_context(private_folder(parent)))
+        try:
+            ray.init(**_arguments(config, variables, folder))
+        except (OSError, RuntimeError, ValueError, ConnectionError, TimeoutError) as error:
+            remedy = "run `geco doctor`, or use engine=inline"
+            raise Fatal(f"Ray did not start: {error}", remedy=remedy) from error
+        stack.callback(ray.shutdown)
+        yield dict(ray.cluster_resources())
+
+
+def _arguments(
+    config: ClusterConfig, variables: dict[str, str], folder: str | None
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "runtime_env": {"env_vars": variables},
     }
     if config.address:
-        arguments["address"] = config.address
-    else:
-        arguments |= {
-            "num_cpus": config.num_cpus,
-            "num_gpus": config.num_gpus,
-            "object_store_memory": config.object_store_mb * _MEGABYTE,
-            "include_dashboard": config.dashboard,
-            "dashboard_host": DASHBOARD_HOST,
-            "_temp_dir": config.temp_dir or str(folder),
-        }
-    try:
-        ray.init(**arguments)
-    except (OSError, RuntimeError, ValueError, ConnectionError, TimeoutError) as error:
-        raise Fatal(
-            f"Ray did not start: {error}", remedy="run `geco doctor`, or use engine=inline"
-        ) from error
-    try:
-        yield dict(ray.cluster_resources())
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        return arguments | {"address": config.address}
+    return arguments | {
+        "num_cpus": config.num_cpus,
+        "num_gpus": config.num_gpus,
+        "object_store_memory": config.object_store_mb * _MEGABYTE,
+        "include_dashboard": config.dashboard,
+        "dashboard_host": DASHBOARD_HOST,
+        "_temp_dir": folder,
+    }
 
 
-def _private_folder() -> Path:
-    """`<tmp>/geco-<uid>/<pid>`: short, because Ray keeps Unix sockets below it and their paths are
-    limited to 107 bytes.
+@contextlib.contextmanager
+def private_folder(parent: Path) -> Iterator[Path]:
+    """A folder of this process below `parent`, removed at the end.
 
-    Folders of dead commands are removed: a killed command can not clean up after itself.
+    Its lock dies with the process, however it dies, so the folders of killed commands are found by
+    their free locks and removed here: they can not clean up after themselves.
     """
-    parent = Path(tempfile.gettempdir()) / f"geco-{os.getuid()}"
-    parent.mkdir(mode=0o700, exist_ok=True)
-    for left in parent.iterdir():
-        if left.name.isdigit() and not psutil.pid_exists(int(left.name)):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = parent / str(os.getpid())
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for lock in parent.glob("*.lock"):
+        with contextlib.suppress(OSError), lock.open("r+b") as held:  # busy: its owner lives
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+    # Short, because Ray keeps Unix sockets below it and their paths are limited to 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="r", dir=parent))
+    lock = folder.with_suffix(".lock")
+    try:
+        with lock.open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.unlink(missing_ok=True)

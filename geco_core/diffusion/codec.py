@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -133,7 +134,7 @@ class PatchCodec(LatentCodec):
     def moments(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
         """The projection of every patch, and a deviation of zero."""
         # Autocast would round the regression targets to bfloat16.
-        with torch.autocast(pixels_B3HW.device.type, enabled=False):
+        with _full_precision(pixels_B3HW.device):
             kernel = self._kernel() / self.scale[:, None, None, None]
             offset = (self.basis @ self.mean) / self.scale
             mean_Bkhw = F.conv2d(
@@ -143,7 +144,7 @@ class PatchCodec(LatentCodec):
 
     def decode(self, latents_Bkhw: Tensor) -> Tensor:
         """The patches in the span of the basis, not clamped."""
-        with torch.autocast(latents_Bkhw.device.type, enabled=False):
+        with _full_precision(latents_Bkhw.device):
             kernel = self._kernel() * self.scale[:, None, None, None]
             pixels_B3HW = F.conv_transpose2d(
                 latents_Bkhw.to(self.basis.dtype), kernel, stride=self.stride
@@ -163,6 +164,13 @@ _CODECS: dict[str, type[AutoencoderKLCodec] | type[PatchCodec]] = {
     "autoencoder_kl": AutoencoderKLCodec,
     "patch": PatchCodec,
 }
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast off; devices without autocast (meta) need nothing."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def build_codec(config: CodecConfig) -> LatentCodec:

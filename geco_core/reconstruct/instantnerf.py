@@ -88,7 +88,7 @@ class InstantNeRF(PlanesModel):
         """
         batch, views = cameras.shape[:2]
         crop = crop or Crop(0, 0, resolution, resolution)
-        c2w, lens = cameras[..., :16].view(-1, 4, 4), cameras[..., 16:].view(-1, 3, 3)
+        c2w, lens = cameras[..., :16].reshape(-1, 4, 4), cameras[..., 16:].reshape(-1, 3, 3)
         origins, directions = (
             part.view(-1, resolution, resolution, 3)[
                 :, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width

@@ -18,7 +18,9 @@ from infra.run_state import done_shards, read_done, read_state
 from infra.storage import LocalStorage
 
 ROOT = Path(__file__).parents[2]
-CONTEXT = RowContext("noop", "micro", {"config_digest": "c", "weights_digest": "w", "licences": ["MIT"]})
+CONTEXT = RowContext(
+    "noop", "micro", {"config_digest": "c", "weights_digest": "w", "licences": ["MIT"]}
+)
 STATS = {
     "n_vertices": 8,
     "n_faces": 12,
@@ -123,7 +125,10 @@ def test_row_groups_hold_32_rows_compressed_with_few_statistics(store: LocalStor
     commit_shard(store, table, summarise(made, Shard(0, 0, 70), 1.0, {}))
     meta = pq.read_metadata(store.root / part_key(0))
     assert [meta.row_group(k).num_rows for k in range(meta.num_row_groups)] == [32, 32, 6]
-    by_name = {meta.row_group(0).column(c).path_in_schema: meta.row_group(0).column(c) for c in range(meta.num_columns)}
+    by_name = {
+        meta.row_group(0).column(c).path_in_schema: meta.row_group(0).column(c)
+        for c in range(meta.num_columns)
+    }
     assert by_name["glb"].compression == "ZSTD"
     assert by_name["item_id"].is_stats_set
     assert not by_name["glb"].is_stats_set

@@ -1,4 +1,5 @@
-"""Every kind of manifest becomes the same items; hostile ones are refused or cost their rows only."""
+"""Every kind of manifest becomes the same items; hostile ones are refused or cost their rows only.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +119,9 @@ def test_uris_stay_and_relative_paths_resolve(tmp_path: Path, store: LocalStorag
 
 
 def test_malformed_rows_become_outcomes(tmp_path: Path, store: LocalStorage) -> None:
-    (tmp_path / "m.csv").write_text('id,prompt,seed\na,"two\nlines",7\nb\n,no id,1\nc,seed,-1\nd,,\n')
+    (tmp_path / "m.csv").write_text(
+        'id,prompt,seed\na,"two\nlines",7\nb\n,no id,1\nc,seed,-1\nd,,\n'
+    )
     rows = all_rows(opened(tmp_path / "m.csv", store), store)
     reasons = [r.problem.reason.value if r.problem else None for r in rows]
     assert reasons == [None, "malformed_row", "malformed_row", "malformed_row", "missing_input"]

@@ -51,9 +51,7 @@ def test_shards_cover_every_row_once(store: LocalStorage, config: RunConfig) -> 
         plan.shard(3)
 
 
-def test_opening_again_resumes_and_keeps_the_record(
-    store: LocalStorage, config: RunConfig
-) -> None:
+def test_opening_again_resumes_and_keeps_the_record(store: LocalStorage, config: RunConfig) -> None:
     plan = opened(store, config)
     before = store.get("run.json")
     faster = changed(config, workers=3, batch_size=2, item_timeout_s=5.0)
@@ -85,7 +83,7 @@ def test_another_configuration_is_refused_with_the_difference(
 def test_another_system_configuration_is_refused(store: LocalStorage, config: RunConfig) -> None:
     opened(store, config)
     other = SystemDescription({"system": "noop", "steps": 8}, {}, ("MIT",))
-    with pytest.raises(ConfigError, match="system.config.steps: 4 -> 8"):
+    with pytest.raises(ConfigError, match=r"system\.config\.steps: 4 -> 8"):
         opened(store, config, other)
 
 

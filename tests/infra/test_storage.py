@@ -90,7 +90,12 @@ def test_keys_do_not_leave_the_folder(store: LocalStorage, key: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(errno.ENOSPC, Fatal), (errno.EACCES, Fatal), (errno.EIO, Retryable), (errno.ESTALE, Retryable)],
+    [
+        (errno.ENOSPC, Fatal),
+        (errno.EACCES, Fatal),
+        (errno.EIO, Retryable),
+        (errno.ESTALE, Retryable),
+    ],
 )
 def test_errors_say_what_to_do_next(
     store: LocalStorage, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]

@@ -46,7 +46,9 @@ def test_help_of_every_verb_fits_one_screen_with_an_example(verb: str, capsys: C
 
 def test_generate_then_again_then_status(manifest: Path, capsys: Capture) -> None:
     assert generate(manifest, "shard_size=8") == cli.OK
-    assert "21 of 21 items: 20 done, 0 failed, 1 skipped (duplicate_id 1)" in capsys.readouterr().out
+    assert (
+        "21 of 21 items: 20 done, 0 failed, 1 skipped (duplicate_id 1)" in capsys.readouterr().out
+    )
     assert generate(manifest, "shard_size=8") == cli.OK
     assert "made now" not in capsys.readouterr().out
     assert geco("status", manifest.parent / "run") == cli.OK
@@ -129,9 +131,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(
     assert generate(manifest, "model.generate_s=0.1") == cli.REFUSED
 
 
-def test_fatal_errors_are_exit_code_three_and_lose_nothing(
-    manifest: Path, capsys: Capture
-) -> None:
+def test_fatal_errors_are_exit_code_three_and_lose_nothing(manifest: Path, capsys: Capture) -> None:
     faults = "model.faults.i9=fatal"
     assert generate(manifest, "shard_size=4", faults) == cli.STOPPED
     assert "remedy: remove the fault" in capsys.readouterr().err
@@ -208,3 +208,17 @@ def test_csv_runs_resume_from_the_normalised_rows(tmp_path: Path) -> None:
     (tmp_path / "run/done/000001.json").unlink()
     assert generate(tmp_path / "m.csv", "shard_size=1") == cli.OK
     assert (tmp_path / "run/done/000001.json").exists()
+
+
+def test_weights_that_changed_between_commands_stop_the_resume(
+    manifest: Path, capsys: Capture
+) -> None:
+    assert generate(manifest) == cli.OK
+    run = manifest.parent / "run"
+    (run / "done/000000.json").unlink()
+    record = (run / "system.json").read_text()
+    (run / "system.json").write_text(
+        record.replace('"weights_digest": ""', '"weights_digest": "x"')
+    )
+    assert generate(manifest) == cli.STOPPED
+    assert "weights_digest: 'x' -> ''" in capsys.readouterr().err

@@ -60,10 +60,11 @@ def test_ray_and_inline_make_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_crash_hang_and_exception_cost_one_row_each(tmp_path: Path) -> None:
-    faults = {"i2": "segfault", "i9": "hang", "i17": "generate"}
+    faults = {"i2": "segfault", "i4": "hang", "i17": "generate"}
     poisoned = config(
         tmp_path,
         model={"faults": faults},
+        workers=1,
         item_timeout_s=3.0,
         batch_size=1,
         crashes_before_isolation=1,
@@ -71,23 +72,13 @@ def test_crash_hang_and_exception_cost_one_row_each(tmp_path: Path) -> None:
     result = generate(poisoned)
     made = rows(poisoned.out)
     failed = {k: r["reason"] for k, r in made.items() if r["status"] != "done"}
-    assert failed == {"i2": "crashed", "i9": "timed_out", "i17": "generation_failed"}
+    assert failed == {"i2": "crashed", "i4": "timed_out", "i17": "generation_failed"}
     assert result.complete
-    assert made["i9"]["message"] == "took longer than 3 s, alone in its process"
+    assert made["i4"]["message"] == "took longer than 3 s, alone in its process"
     assert not generate(poisoned).fresh.rows_done  # nothing is tried twice
 
 
 def test_fatal_errors_of_workers_arrive_with_their_remedy(tmp_path: Path) -> None:
     with pytest.raises(Fatal, match="noop fault that stops the run") as caught:
-        generate(config(tmp_path, model={"faults": {"i20": "fatal"}}))
+        generate(config(tmp_path, workers=1, model={"faults": {"i3": "fatal"}}))
     assert caught.value.remedy == "remove the fault"
-
-
-def test_weights_that_changed_between_commands_stop_the_resume(tmp_path: Path) -> None:
-    first = config(tmp_path)
-    generate(first)
-    Path(first.out, "done/000000.json").unlink()
-    record = Path(first.out, "system.json")
-    record.write_text(record.read_text().replace('"weights_digest": ""', '"weights_digest": "x"'))
-    with pytest.raises(Fatal, match="weights_digest: 'x' -> ''"):
-        generate(first)

@@ -1,0 +1,23 @@
+"""A few of the kills that `python -m tests.chaos.driver_kill --items 300 --kills 5` does at length."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.driver_kill import trial
+
+NOOP = ("--system", "noop", "--workers", "1")
+SETTINGS = (*NOOP, "thumbnail_size=0", "shard_size=4", "model.generate_s=0.1")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_killed_driver_loses_nothing_and_leaves_nothing(
+    tmp_path: Path, chaos_rounds: int
+) -> None:
+    verdict = trial(tmp_path, items=60 * chaos_rounds, kills=chaos_rounds, seed=1, words=SETTINGS)
+    assert verdict.good, asdict(verdict)
+    assert verdict.kills >= 1

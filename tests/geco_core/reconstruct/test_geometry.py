@@ -1,0 +1,91 @@
+"""Geometry: the cheap paths give what the full path gives; failures stay with their object."""
+
+from __future__ import annotations
+
+import torch
+
+from geco_core.config.models import ExtractionConfig
+from geco_core.errors import BadItem, Reason
+from geco_core.reconstruct.geometry import SurfaceMesh, cube_weights
+
+
+def gradients(model, planes, weights_on):
+    planes = planes.clone().requires_grad_()
+    model.zero_grad()
+    shape = model.geometry(planes, True, weights_on=weights_on)
+    loss = sum((v.square() * torch.arange(1.0, 4.0)).sum() for v in shape.vertices)
+    (loss + 3 * shape.surface_reg + shape.sdf_entropy).backward()
+    return [planes.grad] + [p.grad for p in model.decoder.parameters() if p.grad is not None]
+
+
+def test_surface_only_training_has_the_same_mesh_and_gradients(tiny, planes) -> None:
+    everywhere, near = (tiny.geometry(planes, True, weights_on=on) for on in ("all", "surface"))
+    for a, b in zip(everywhere.vertices, near.vertices, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    for a, b in zip(everywhere.faces, near.faces, strict=True):
+        assert torch.equal(a, b)
+    for name in ("surface_reg", "sdf_entropy", "sdf_reg"):
+        torch.testing.assert_close(getattr(everywhere, name), getattr(near, name))
+    pairs = list(
+        zip(gradients(tiny, planes, "all"), gradients(tiny, planes, "surface"), strict=True)
+    )
+    assert len(pairs) == 1 + 3 * 8  # planes; sdf, deformation and weight heads
+    for a, b in pairs:
+        scale = float(a.abs().max())
+        assert scale > 0
+        torch.testing.assert_close(a, b, atol=1e-4 * scale, rtol=1e-3)
+
+
+def test_inference_equals_the_full_path(tiny, planes) -> None:
+    full = tiny.geometry(planes, False)
+    meshes = tiny.extract(planes, ExtractionConfig(grid_res=12))
+    for index, mesh in enumerate(meshes):
+        assert isinstance(mesh, SurfaceMesh)
+        assert torch.equal(mesh.faces, full.faces[index])
+        torch.testing.assert_close(mesh.vertices, full.vertices[index], atol=1e-5, rtol=0)
+        rgb = tiny.decoder.rgb(planes[index : index + 1], mesh.vertices[None])[0].clamp(0, 1)
+        torch.testing.assert_close(mesh.vertex_rgb, rgb, atol=1e-5, rtol=0)
+
+
+def test_faces_point_outward(tiny, planes) -> None:
+    mesh = tiny.extract(planes * 0.1, ExtractionConfig(grid_res=16))[0]
+    a, b, c = mesh.vertices[mesh.faces].unbind(1)
+    volume = float((a * torch.linalg.cross(b, c)).sum() / 6)
+    assert abs(volume - 4 / 3 * torch.pi * 0.5**3) < 0.1
+
+
+def test_a_failed_object_does_not_fail_the_others(tiny, planes) -> None:
+    batch = torch.cat([planes, planes[:1] * float("nan")])
+    meshes = tiny.extract(batch, ExtractionConfig(grid_res=12))
+    assert isinstance(meshes[0], SurfaceMesh)
+    assert isinstance(meshes[2], BadItem)
+    assert meshes[2].reason is Reason.NON_FINITE
+    with torch.no_grad():
+        tiny.decoder.net_sdf[6].bias += 100.0
+    empty = tiny.extract(planes, ExtractionConfig(grid_res=12))
+    assert [m.reason for m in empty if isinstance(m, BadItem)] == [Reason.EMPTY_MESH] * 2
+
+
+def test_empty_shapes_are_repaired_in_training(tiny, planes) -> None:
+    with torch.no_grad():
+        tiny.decoder.net_sdf[6].bias += 100.0
+    for on in ("all", "surface"):
+        shape = tiny.geometry(planes, True, weights_on=on)
+        assert shape.repaired.tolist() == [True, True]
+        assert all(len(faces) for faces in shape.faces)
+        assert float(shape.sdf_reg.detach().min()) > 1.0
+    tiny.zero_grad()
+    tiny.geometry(planes, True).sdf_reg.mean().backward()
+    assert float(tiny.decoder.net_sdf[6].bias.grad) > 0  # pulls the SDF back towards zero
+
+
+def test_chunked_weights_match_unchunked(tiny, planes, monkeypatch) -> None:
+    features = torch.randn(50, 18, requires_grad=True)
+    corners = torch.randint(0, 50, (70, 8), generator=torch.Generator().manual_seed(0))
+    whole = cube_weights(tiny.decoder, features, corners)
+    (expected,) = torch.autograd.grad(whole.square().sum(), features)
+    monkeypatch.setattr("geco_core.reconstruct.geometry.CUBES_PER_CHUNK", 16)
+    parts = cube_weights(tiny.decoder, features, corners)
+    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
+    (gradient,) = torch.autograd.grad(parts.square().sum(), features)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
