@@ -1,4 +1,4 @@
-"""A few of the kills that `python -m tests.chaos.driver_kill --items 300 --kills 5` does at length."""
+"""A few of the kills that `python -m tests.chaos.driver_kill --items 300 --kills 5` does."""
 
 from __future__ import annotations
 
