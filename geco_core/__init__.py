@@ -1,1 +1,4 @@
-"""The GECO Forge library: models, maths and meshes. Imports neither Ray nor boto3 and never opens a socket."""
+"""The GECO Forge library: models, maths and meshes.
+
+Imports neither Ray nor boto3 and never opens a socket.
+"""

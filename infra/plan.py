@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ def make_plan(storage: Storage, config: RunConfig) -> Plan:
     Raises:
         ManifestError: the manifest is refused, or the run folder belongs to another one.
     """
+    _refuse_run_inside_manifest(config.manifest, storage)
     located = locate(config.manifest)
     existing = read_run(storage)
     if existing is not None and existing["manifest"]["digest"] != located.digest:
@@ -184,6 +186,17 @@ def _pinned_view(record: Mapping[str, Any]) -> dict[str, Any]:
         "config": record["config"],
         "system": record["system"],
     }
+
+
+def _refuse_run_inside_manifest(source: str, storage: Storage) -> None:
+    """A folder manifest that contains its own run would change with every commit."""
+    folder = Path(source).expanduser().absolute()
+    if source and folder.is_dir() and Path(storage.uri).is_relative_to(folder):
+        raise ManifestError(
+            f"the run folder {storage.uri} lies inside the manifest folder {source}",
+            remedy="give an --out outside of it",
+            stage="plan",
+        )
 
 
 def _refuse_manifest(standing: Mapping[str, Any], source: str, digest: str) -> None:

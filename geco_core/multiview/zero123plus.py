@@ -8,6 +8,8 @@ explicit methods; `condition_channels` optionally repeats the clean condition la
 view cell as further input channels (off in the published model; micro models need it to learn in
 minutes). Longer than other files because it is one class.
 
+Length: conditions, passes, sampling and decoding of one model are read together.
+
 Legend: B batch, c latent channels, h w condition latents, H W tile latents, L text tokens, D state
 width, V views, S condition pixels, P vision-tower pixels.
 """

@@ -91,10 +91,9 @@ class Ema:
         """Move the average towards the model by the ramped decay of `step` (0-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         source = model.state_dict()
-        floating = [k for k, v in self.shadow.items() if v.dtype.is_floating_point]
-        torch._foreach_lerp_(
-            [self.shadow[k] for k in floating], [source[k] for k in floating], 1 - decay
-        )
+        for key, average in self.shadow.items():
+            if average.dtype.is_floating_point:
+                average.lerp_(source[key], 1 - decay)
 
     def swap(self, model: nn.Module) -> None:
         """Exchange the model's weights with the average, in place; call again to undo."""
@@ -108,70 +107,89 @@ def train(
 ) -> dict[str, Tensor]:
     """Train until `config.steps`, resuming from `folder/checkpoint.pt` when it is there.
 
+    Args:
+        task: what is trained.
+        config: how.
+        folder: holds the checkpoint; created when missing.
+        report: called every `log_every` steps with mean losses, rate and samples per second.
+        evaluate: called every `evaluate_every` steps with the task's numbers under EMA weights.
+
     Returns:
         The EMA state dict.
 
     Raises:
         Fatal: the loss became non-finite, or the checkpoint does not fit the model.
     """
-    torch.manual_seed(
-        config.seed
-    )  # dropout inside third-party modules draws from the global generator
-    decayed = [p for p in task.model.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in task.model.parameters() if p.requires_grad and p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        fused=True,
-    )
+    torch.manual_seed(config.seed)  # dropout inside third-party modules draws from this generator
+    optimizer = _optimizer(task.model, config)
     ema = Ema(task.model, config.ema_decay)
     folder.mkdir(parents=True, exist_ok=True)
-    start = _resume(folder / "checkpoint.pt", task.model, ema, optimizer)
-    sums: dict[str, float] = {}
-    clock = time.perf_counter()
-    for step in range(start, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        generator = torch.Generator().manual_seed(_mix(config.seed, step))
-        task.model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            loss, parts = task.loss(step, generator)
-        if not torch.isfinite(loss):
-            raise Fatal(
-                f"the loss is {loss.item()} at step {step}",
-                stage="train",
-                remedy="lower the learning rate",
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
-        optimizer.step()
+    checkpoint = folder / "checkpoint.pt"
+    meter = _Meter(config, report)
+    for step in range(_resume(checkpoint, task.model, ema, optimizer), config.steps):
+        meter.add(step, _step(task, config, step, optimizer))
         ema.update(task.model, step)
-        for key, value in {"loss": float(loss.detach()), "grad_norm": float(norm), **parts}.items():
-            sums[key] = sums.get(key, 0.0) + value
-        done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
-            now = time.perf_counter()
-            count = (done - 1) % config.log_every + 1
-            report(
-                done,
-                {k: v / count for k, v in sums.items()}
-                | {
-                    "rate": config.rate(step),
-                    "samples_per_s": count * config.batch_size / (now - clock),
-                },
-            )
-            sums, clock = {}, now
-        if done % config.checkpoint_every == 0 or done == config.steps:
-            _save(folder / "checkpoint.pt", done, task.model, ema, optimizer)
-        if done % config.evaluate_every == 0 or done == config.steps:
+        done, last = step + 1, step + 1 == config.steps
+        if done % config.checkpoint_every == 0 or last:
+            _save(checkpoint, done, task.model, ema, optimizer)
+        if done % config.evaluate_every == 0 or last:
             evaluate(done, _evaluate(task, ema, done, folder))
-            clock = time.perf_counter()
+            meter.restart()
     return {k: v.detach().clone() for k, v in ema.shadow.items()}
+
+
+def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+
+
+def _step(
+    task: Task, config: LoopConfig, step: int, optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
+    for group in optimizer.param_groups:
+        group["lr"] = config.rate(step)
+    generator = torch.Generator().manual_seed(_mix(config.seed, step))
+    task.model.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        loss, parts = task.loss(step, generator)
+    if not torch.isfinite(loss):
+        message = f"the loss is {loss.item()} at step {step}"
+        raise Fatal(message, stage="train", remedy="lower the learning rate")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(task.model.parameters(), config.clip_norm)
+    optimizer.step()
+    return {"loss": float(loss.detach()), "grad_norm": float(norm), **parts}
+
+
+class _Meter:
+    """Means of the numbers of `log_every` steps, and the throughput between two reports."""
+
+    def __init__(self, config: LoopConfig, report: Report) -> None:
+        self._config, self._report = config, report
+        self._sums: dict[str, float] = {}
+        self._count, self._clock = 0, time.perf_counter()
+
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        for key, value in numbers.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+        self._count += 1
+        if (step + 1) % self._config.log_every and step + 1 != self._config.steps:
+            return
+        seconds = time.perf_counter() - self._clock
+        means = {k: v / self._count for k, v in self._sums.items()}
+        throughput = self._count * self._config.batch_size / seconds
+        rate = self._config.rate(step)
+        self._report(step + 1, means | {"rate": rate, "samples_per_s": throughput})
+        self.restart()
+
+    def restart(self) -> None:
+        self._sums, self._count, self._clock = {}, 0, time.perf_counter()
 
 
 def _evaluate(task: Task, ema: Ema, step: int, folder: Path) -> Mapping[str, float]:

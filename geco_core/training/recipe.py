@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
+from geco_core.diffusion.codec import PatchCodec
 from geco_core.errors import Fatal
 from geco_core.imaging.framing import condition_pixels_from_tensor
 from geco_core.multiview.generate import generate_views
@@ -108,7 +109,8 @@ class Workspace:
         rows = torch.arange(self.recipe.codec_views)
         images = train_cache.images("views", rows).flatten(0, 1)
         condition = train_cache.images("condition", rows)
-        model.codec.fit(torch.cat([images, condition]))
+        if isinstance(model.codec, PatchCodec):
+            model.codec.fit(torch.cat([images, condition]))
         return model
 
     def new_reconstructor(self) -> InstantMesh:

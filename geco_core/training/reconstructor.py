@@ -77,43 +77,42 @@ class ReconstructorTask:
         rows = epoch_rows(len(self._train), cfg.batch_size, step, cfg.seed)
         views = self._degrade(self._views(rows, generator), generator)
         jitter = torch.rand(len(rows), len(self._cameras_V16), 16, generator=generator) * 2 - 1
-        planes = self.model.forward_planes(
-            views, self._cameras_V16[None] + cfg.camera_jitter * jitter
-        )
-        sdf_columns = torch.randperm(self._train.spec.sdf_points, generator=generator)[
-            : cfg.sdf_points
-        ]
-        color_columns = torch.randperm(self._train.spec.color_points, generator=generator)[
-            : cfg.color_points
-        ]
+        cameras = self._cameras_V16[None] + cfg.camera_jitter * jitter
+        planes = self.model.forward_planes(views, cameras)
+        spec = self._train.spec
+        sdf_columns = torch.randperm(spec.sdf_points, generator=generator)[: cfg.sdf_points]
+        color_columns = torch.randperm(spec.color_points, generator=generator)[: cfg.color_points]
         points_BP3, target_BP = self._train.points("sdf", rows, sdf_columns)
         surface_BP3, color_BP3 = self._train.points("color", rows, color_columns)
-        decoder = self.model.decoder
-        sdf_all = (
-            decoder.sdf(planes, torch.cat([points_BP3, surface_BP3], dim=1)).squeeze(-1).float()
-        )
-        sdf_BP, on_surface_BP = sdf_all.split([points_BP3.shape[1], surface_BP3.shape[1]], dim=1)
-        rgb_BP3 = decoder.rgb(planes, surface_BP3).float()
-        clamp = cfg.sdf_clamp
-        distance = (sdf_BP.clamp(-clamp, clamp) - target_BP.clamp(-clamp, clamp)).abs().mean()
+        everywhere_BP3 = torch.cat([points_BP3, surface_BP3], dim=1)
+        sdf_BP = self.model.decoder.sdf(planes, everywhere_BP3).squeeze(-1).float()
+        rgb_BP3 = self.model.decoder.rgb(planes, surface_BP3).float()
+        return self._total(sdf_BP, target_BP, rgb_BP3, color_BP3)
+
+    def _total(
+        self, sdf_BP: Tensor, target_BP: Tensor, rgb_BP3: Tensor, color_BP3: Tensor
+    ) -> tuple[Tensor, Mapping[str, float]]:
+        """`sdf_BP` holds the points of `target_BP` first, then the surface points of the colours."""
+        cfg, clamp = self._config, self._config.sdf_clamp
+        space_BP, surface_BP = sdf_BP.split([target_BP.shape[1], color_BP3.shape[1]], dim=1)
         inside = (target_BP < 0).float()
-        occupancy = F.binary_cross_entropy_with_logits(-sdf_BP / cfg.occupancy_width, inside)
-        surface = on_surface_BP.abs().mean()
-        color_l1 = (rgb_BP3 - color_BP3).abs().mean()
-        color_mse = (rgb_BP3 - color_BP3).square().mean()
-        total = (
-            cfg.sdf_weight * distance
-            + cfg.occupancy_weight * occupancy
-            + cfg.surface_weight * surface
-            + cfg.color_l1_weight * color_l1
-            + cfg.color_mse_weight * color_mse
-        )
-        return total, {
-            "sdf": float(distance.detach()),
-            "occupancy": float(occupancy.detach()),
-            "surface": float(surface.detach()),
-            "color_mse": float(color_mse.detach()),
+        clamped = space_BP.clamp(-clamp, clamp) - target_BP.clamp(-clamp, clamp)
+        logits = -space_BP / cfg.occupancy_width
+        parts = {
+            "sdf": clamped.abs().mean(),
+            "occupancy": F.binary_cross_entropy_with_logits(logits, inside),
+            "surface": surface_BP.abs().mean(),
+            "color_l1": (rgb_BP3 - color_BP3).abs().mean(),
+            "color_mse": (rgb_BP3 - color_BP3).square().mean(),
         }
+        total = (
+            cfg.sdf_weight * parts["sdf"]
+            + cfg.occupancy_weight * parts["occupancy"]
+            + cfg.surface_weight * parts["surface"]
+            + cfg.color_l1_weight * parts["color_l1"]
+            + cfg.color_mse_weight * parts["color_mse"]
+        )
+        return total, {name: float(value.detach()) for name, value in parts.items()}
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
         """IoU on uniform held-out points and surface-colour PSNR (dB), from true views."""

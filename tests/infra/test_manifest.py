@@ -1,5 +1,4 @@
-"""Every kind of manifest becomes the same items; hostile ones are refused or cost their rows only.
-"""
+"""Every kind of manifest becomes the same items; hostile ones cost their rows or are refused."""
 
 from __future__ import annotations
 

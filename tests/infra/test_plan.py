@@ -124,3 +124,12 @@ def test_duplicates_are_found_once_and_kept(
 
     monkeypatch.setattr("infra.plan.find_duplicates", never)
     assert make_plan(store, config).duplicates == 1
+
+
+def test_a_run_inside_its_own_manifest_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    inside = RunConfig(system="noop", manifest=str(tmp_path / "in"))
+    with pytest.raises(ManifestError, match="lies inside the manifest folder"):
+        make_plan(LocalStorage(tmp_path / "in" / "run"), inside)
+    assert make_plan(LocalStorage(tmp_path / "run"), inside).rows == 1
