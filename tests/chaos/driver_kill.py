@@ -29,19 +29,21 @@ from infra.run_state import done_shards
 from infra.storage import LocalStorage
 
 ROOT = Path(__file__).parents[2]
-GONE_WITHIN_S = 60.0
+REPLICAS_GONE_WITHIN_S = 30.0
+ALL_GONE_WITHIN_S = 150.0  # Ray's agents give up a minute after the node they served
 FIRST_COMMIT_WITHIN_S = 300.0
 STARTUP_KILLS = 0.2
 
 
 @dataclass
 class Verdict:
-    """What the kills did. Good when `lost`, `doubled`, `different` and `left_running` are all 0."""
+    """What the kills did. Good when nothing outlived, was lost, doubled or different."""
 
     items: int
     kills: int = 0
     done_at_kill: list[int] = field(default_factory=list)
     seconds_to_first_commit: list[float] = field(default_factory=list)
+    replicas_outliving: int = 0
     left_running: int = 0
     torn_files: int = 0
     lost: int = 0
@@ -51,7 +53,8 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        bad = self.lost + self.doubled + self.different + self.left_running
+        bad = self.lost + self.doubled + self.different
+        bad += self.left_running + self.replicas_outliving
         return bad == 0 and self.exit_code == 0
 
 
@@ -69,8 +72,10 @@ def command(manifest: Path, out: Path, *words: str) -> list[str]:
     return [*verb, "--manifest", str(manifest), "--out", str(out), *words]
 
 
-def kill_at_random(line: Sequence[str], out: Path, rng: random.Random, verdict: Verdict) -> None:
-    """Start the command, kill its driver alone at a random moment, wait for what it started."""
+def kill_at_random(
+    line: Sequence[str], out: Path, rng: random.Random, verdict: Verdict
+) -> list[psutil.Process]:
+    """Start the command, kill its driver alone at a random moment; returns what it had started."""
     before = len(done_shards(LocalStorage(out)))
     begun = time.monotonic()
     with (out.parent / "driver.log").open("ab") as log:
@@ -85,13 +90,22 @@ def kill_at_random(line: Sequence[str], out: Path, rng: random.Random, verdict: 
         verdict.seconds_to_first_commit.append(round(time.monotonic() - begun, 2))
         time.sleep(rng.uniform(0.0, 1.0))
     children = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+    replicas = [child for child in children if _is_replica(child)]
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     verdict.kills += driver.returncode == -signal.SIGKILL
     verdict.done_at_kill.append(len(done_shards(LocalStorage(out))))
-    _, alive = psutil.wait_procs(children, timeout=GONE_WITHIN_S)
-    verdict.left_running += len(alive)
+    _, alive = psutil.wait_procs(replicas, timeout=REPLICAS_GONE_WITHIN_S)
+    verdict.replicas_outliving += len(alive)
     verdict.torn_files += sum(1 for _ in out.rglob(".tmp-*"))
+    return children
+
+
+def _is_replica(process: psutil.Process) -> bool:
+    try:
+        return "Replica" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def judge(out: Path, reference: Path, verdict: Verdict) -> None:
@@ -118,14 +132,17 @@ def trial(folder: Path, items: int, kills: int, seed: int, words: Sequence[str])
     verdict = Verdict(items)
     out, reference = folder / "killed", folder / "reference"
     line = command(manifest, out, *words)
+    started: list[psutil.Process] = []
     for _ in range(kills):
-        kill_at_random(line, out, rng, verdict)
+        started += kill_at_random(line, out, rng, verdict)
     with (folder / "driver.log").open("ab") as log:
         ended = subprocess.run(line, cwd=ROOT, stdout=log, stderr=log, check=False)
         verdict.exit_code = ended.returncode
         straight = command(manifest, reference, *words, "--engine", "inline")
         subprocess.run(straight, cwd=ROOT, stdout=log, stderr=log, check=True)
     judge(out, reference, verdict)
+    _, alive = psutil.wait_procs(started, timeout=ALL_GONE_WITHIN_S)
+    verdict.left_running = len(alive)
     return verdict
 
 
