@@ -1,31 +1,42 @@
 """Binary glTF 2.0 writer: one mesh, one material, provenance in `asset.extras`, the same bytes for
 the same input.
 
-Follows the glTF 2.0 specification (Khronos). Choices:
-- Written directly instead of through trimesh: COLOR_0 as 16-bit, extras on the asset and
-  byte-for-byte reproducibility are not on offer there.
+Follows the glTF 2.0 specification (Khronos); container, accessors and material come from trimesh
+(`trimesh.exchange.gltf.export_glb`). What differs from its defaults:
+- Vertices and faces stay as they are (`process=False`): nothing is merged, dropped or reordered,
+  and normals are ours (`geco_core.mesh.normals`), not scaled again.
 - COLOR_0 is LINEAR light in glTF while models speak sRGB, hence the conversion; 16 bits keep all
-  256 sRGB levels apart, which 8 linear bits do not in the dark.
-- A rough, non-metallic, double-sided material (metallic 0, roughness 1) rather than
-  KHR_materials_unlit: assets should react to the light of the scene they are put into.
-- No timestamps, sorted JSON keys, no padding other than zero: equal input gives equal bytes.
+  256 sRGB levels apart, which 8 linear bits do not in the dark. trimesh writes 8-bit colours as
+  they are, so ours travel as a custom attribute that is renamed in the finished document.
+- A rough, non-metallic, double-sided material (metallic 0, roughness 1), with or without a texture,
+  rather than KHR_materials_unlit: assets should react to the light of the scene they are put into.
+- Textures are clamped and mip-mapped; without a sampler they would repeat.
+- Generator, extras, names and buffer view targets are set in the finished document, as are the
+  nodes: one, without a name that trimesh gave.
+- trimesh stores equal arrays once; vertex attributes get their own copy (normals of a unit sphere
+  equal its positions), since accessors that share a view need a stride.
+
+trimesh writes 32-bit indices for every mesh. No timestamps, sorted extras, no padding other than
+zero (space in the document): equal input gives equal bytes, for equal versions of trimesh and zlib.
 
 Legend: N vertices, F faces.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import struct
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from trimesh import Trimesh
+from trimesh.exchange.gltf import export_glb
+from trimesh.visual.material import PBRMaterial
+from trimesh.visual.texture import TextureVisuals
 
 from geco_core.imaging.srgb import srgb_to_linear
-from geco_core.mesh.glb_read import CHUNK_BIN, CHUNK_JSON, MAGIC, Glb, GlbError, read_glb
+from geco_core.mesh.glb_read import Glb, GlbError, read_glb
 from geco_core.mesh.normals import vertex_normals
 from geco_core.types import Mesh
 
@@ -33,11 +44,10 @@ __all__ = ["GENERATOR", "Glb", "GlbError", "read_glb", "write_glb"]
 
 GENERATOR = "GECO Forge"
 
-_FLOAT, _UINT16, _UINT32 = 5126, 5123, 5125
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
 _CLAMP_TO_EDGE, _LINEAR, _LINEAR_MIPMAP_LINEAR = 33071, 9729, 9987
-# Index 65535 is the primitive-restart value of 16-bit indices.
-_MAX_UINT16_VERTICES = 65535
+# The underscore marks an application's own attribute: only those keep their component type.
+_COLOR_ATTRIBUTE = "_LINEAR_COLOR"
 _LINEAR_U16_OF_SRGB_U8 = np.rint(srgb_to_linear(np.arange(256) / 255.0) * 65535.0).astype(np.uint16)
 
 
@@ -60,152 +70,111 @@ def write_glb(
         normals: write smooth vertex normals; without them viewers shade faces flat.
 
     Raises:
-        GlbError: extras that JSON can not carry (NaN, infinities, foreign objects).
+        GlbError: extras or names that JSON can not carry (NaN, infinities, foreign objects, lone
+            surrogates), an empty mesh, coordinates that are not finite, or colours or texture
+            coordinates for another number of vertices.
     """
-    document = _Document()
-    primitive: dict[str, Any] = {
-        "attributes": _attributes(document, mesh, normals),
-        "indices": _indices(document, mesh),
-        "material": 0,
-        "mode": 4,
-    }
-    root: dict[str, Any] = {
-        "asset": {"version": "2.0", "generator": f"{GENERATOR} {version}".strip()},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": name}],
-        "meshes": [{"name": name, "primitives": [primitive]}],
-        "materials": [_material(mesh)],
-    }
+    asset: dict[str, Any] = {"version": "2.0", "generator": f"{GENERATOR} {version}".strip()}
     if extras:
-        root["asset"]["extras"] = _plain(extras)
-    if mesh.uvs is not None and mesh.texture is not None:
-        root["images"] = [
-            {"bufferView": document.view(_png(mesh.texture)), "mimeType": "image/png"}
-        ]
-        wrap = {"wrapS": _CLAMP_TO_EDGE, "wrapT": _CLAMP_TO_EDGE}
-        root["samplers"] = [{"magFilter": _LINEAR, "minFilter": _LINEAR_MIPMAP_LINEAR, **wrap}]
-        root["textures"] = [{"sampler": 0, "source": 0}]
-    root |= document.tables()
-    return _container(root, bytes(document.binary))
+        asset["extras"] = _plain(extras)
+    labels = _json_value({"asset": asset, "name": name})
+    _check_arrays(mesh)
 
+    def finish(tree: dict[str, Any]) -> None:
+        _finish_document(tree, **labels)
 
-class _Document:
-    """The binary chunk with the buffer views and accessors into it."""
-
-    def __init__(self) -> None:
-        self.binary = bytearray()
-        self.views: list[dict[str, Any]] = []
-        self.accessors: list[dict[str, Any]] = []
-
-    def view(self, data: bytes, target: int | None = None) -> int:
-        """Append `data` at a four-byte boundary and return the number of its buffer view."""
-        self.binary.extend(b"\x00" * (-len(self.binary) % 4))
-        entry: dict[str, Any] = {
-            "buffer": 0,
-            "byteOffset": len(self.binary),
-            "byteLength": len(data),
-        }
-        if target is not None:
-            entry["target"] = target
-        self.binary.extend(data)
-        self.views.append(entry)
-        return len(self.views) - 1
-
-    def accessor(
-        self, array: np.ndarray, component: int, shape: str, target: int, **fields: object
-    ) -> int:
-        """Append a contiguous little-endian array and return the number of its accessor."""
-        data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
-        view = self.view(data, target)
-        self.accessors.append(
-            {
-                "bufferView": view,
-                "componentType": component,
-                "count": len(array),
-                "type": shape,
-                **fields,
-            }
-        )
-        return len(self.accessors) - 1
-
-    def tables(self) -> dict[str, Any]:
-        """The top-level entries that describe the binary chunk."""
-        self.binary.extend(b"\x00" * (-len(self.binary) % 4))
-        return {
-            "accessors": self.accessors,
-            "bufferViews": self.views,
-            "buffers": [{"byteLength": len(self.binary)}],
-        }
-
-
-def _attributes(document: _Document, mesh: Mesh, normals: bool) -> dict[str, int]:
-    vertices_N3 = mesh.vertices.astype(np.float32)
-    low, high = (
-        [float(v) for v in bound] for bound in (vertices_N3.min(axis=0), vertices_N3.max(axis=0))
+    return export_glb(
+        _as_trimesh(mesh, normals),
+        include_normals=normals,
+        unitize_normals=False,
+        tree_postprocessor=finish,
+        buffer_postprocessor=_separate_views,
     )
-    attributes = {
-        "POSITION": document.accessor(vertices_N3, _FLOAT, "VEC3", _ARRAY_BUFFER, min=low, max=high)
-    }
-    if normals:
-        attributes["NORMAL"] = document.accessor(
-            vertex_normals(mesh), _FLOAT, "VEC3", _ARRAY_BUFFER
-        )
-    if mesh.uvs is not None:
-        flipped_N2 = np.stack([mesh.uvs[:, 0], 1.0 - mesh.uvs[:, 1]], axis=1).astype(np.float32)
-        attributes["TEXCOORD_0"] = document.accessor(flipped_N2, _FLOAT, "VEC2", _ARRAY_BUFFER)
+
+
+def _check_arrays(mesh: Mesh) -> None:
+    """Refuse what the exporter would leave out without an error, or write as invalid JSON."""
+    if not len(mesh.faces) or not len(mesh.vertices):
+        raise _refused("the mesh is empty")
+    for label, values in (("colours", mesh.colors), ("texture coordinates", mesh.uvs)):
+        if values is not None and len(values) != len(mesh.vertices):
+            raise _refused(f"{len(values)} {label} for {len(mesh.vertices)} vertices")
+    for values in (mesh.vertices, mesh.uvs):
+        if values is not None and not np.isfinite(values).all():
+            raise _refused("coordinates that are not finite")
+
+
+def _as_trimesh(mesh: Mesh, normals: bool) -> Trimesh:
+    """`mesh` for the exporter; float32 coordinates survive the way through its float64."""
+    textured = mesh.uvs is not None and mesh.texture is not None
+    material = PBRMaterial(
+        name="surface",
+        metallicFactor=0.0,
+        roughnessFactor=1.0,
+        doubleSided=True,
+        baseColorTexture=Image.fromarray(np.ascontiguousarray(mesh.texture)) if textured else None,
+    )
+    attributes: dict[str, Any] = {}
     if mesh.colors is not None and mesh.texture is None:
         # Four components: three 16-bit ones would break the four-byte alignment of vertex
         # attributes.
         linear_N4 = np.full((len(mesh.colors), 4), 65535, dtype=np.uint16)
         linear_N4[:, :3] = _LINEAR_U16_OF_SRGB_U8[mesh.colors]
-        attributes["COLOR_0"] = document.accessor(
-            linear_N4, _UINT16, "VEC4", _ARRAY_BUFFER, normalized=True
-        )
-    return attributes
-
-
-def _indices(document: _Document, mesh: Mesh) -> int:
-    small = len(mesh.vertices) <= _MAX_UINT16_VERTICES
-    flat = mesh.faces.reshape(-1).astype(np.uint16 if small else np.uint32)
-    return document.accessor(flat, _UINT16 if small else _UINT32, "SCALAR", _ELEMENT_ARRAY_BUFFER)
-
-
-def _material(mesh: Mesh) -> dict[str, Any]:
-    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": 1.0}
-    if mesh.uvs is not None and mesh.texture is not None:
-        surface["baseColorTexture"] = {"index": 0}
-    return {"name": "surface", "doubleSided": True, "pbrMetallicRoughness": surface}
-
-
-def _png(texture_HW3: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(texture_HW3)).save(stream, format="PNG", compress_level=6)
-    return stream.getvalue()
-
-
-def _container(root: dict[str, Any], binary: bytes) -> bytes:
-    try:
-        text = json.dumps(
-            root, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        ).encode()
-    except (TypeError, ValueError) as error:
-        raise GlbError(
-            f"asset.extras can not be written as JSON: {error}",
-            remedy="pass plain, finite values",
-            stage="finish",
-        ) from error
-    text += b" " * (-len(text) % 4)
-    size = 12 + 8 + len(text) + 8 + len(binary)
-    return b"".join(
-        (
-            struct.pack("<4sII", MAGIC, 2, size),
-            struct.pack("<II", len(text), CHUNK_JSON),
-            text,
-            struct.pack("<II", len(binary), CHUNK_BIN),
-            binary,
-        )
+        attributes[_COLOR_ATTRIBUTE] = linear_N4
+    return Trimesh(
+        vertices=mesh.vertices.astype(np.float32),
+        faces=mesh.faces,
+        vertex_normals=vertex_normals(mesh) if normals else None,
+        vertex_attributes=attributes,
+        # A texture visual also without a texture: colour visuals have no material.
+        visual=TextureVisuals(uv=mesh.uvs, material=material),
+        process=False,
     )
+
+
+def _separate_views(buffers: dict[Any, bytes], tree: dict[str, Any]) -> None:
+    """Give every accessor a buffer view of its own: the exporter shares those of equal bytes."""
+    contents = list(buffers.values())
+    taken: set[int] = set()
+    for accessor in tree["accessors"].values():
+        if accessor["bufferView"] in taken:
+            buffers["copy", len(buffers)] = contents[accessor["bufferView"]]
+            accessor["bufferView"] = len(buffers) - 1
+        taken.add(accessor["bufferView"])
+
+
+def _finish_document(tree: dict[str, Any], asset: dict[str, Any], name: str) -> None:
+    """Bring the exporter's glTF document into the shape the header of this file describes."""
+    (mesh,) = tree["meshes"]
+    (primitive,) = mesh["primitives"]
+    attributes, accessors, views = primitive["attributes"], tree["accessors"], tree["bufferViews"]
+    if _COLOR_ATTRIBUTE in attributes:
+        attributes["COLOR_0"] = attributes.pop(_COLOR_ATTRIBUTE)
+        accessors[attributes["COLOR_0"]]["normalized"] = True
+    for accessor in attributes.values():
+        views[accessors[accessor]["bufferView"]]["target"] = _ARRAY_BUFFER
+    views[accessors[primitive["indices"]]["bufferView"]]["target"] = _ELEMENT_ARRAY_BUFFER
+    for texture in tree.get("textures", ()):
+        texture["sampler"] = 0
+        wrap = {"wrapS": _CLAMP_TO_EDGE, "wrapT": _CLAMP_TO_EDGE}
+        tree["samplers"] = [{"magFilter": _LINEAR, "minFilter": _LINEAR_MIPMAP_LINEAR, **wrap}]
+    tree["asset"] = asset
+    tree["scenes"] = [{"nodes": [0]}]
+    tree["nodes"] = [{"mesh": 0, "name": name}]
+    tree["meshes"] = [{"name": name, "primitives": [primitive]}]
+
+
+def _json_value(value: dict[str, Any]) -> dict[str, Any]:
+    """`value` with sorted keys, as a reader will get it."""
+    try:
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return json.loads(text.encode())
+    except (TypeError, ValueError) as error:
+        raise _refused(f"asset.extras or the name can not be written as JSON: {error}") from error
+
+
+def _refused(message: str) -> GlbError:
+    return GlbError(message, remedy="pass plain, finite values", stage="finish")
 
 
 def _plain(value: object) -> Any:

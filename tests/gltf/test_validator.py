@@ -14,7 +14,7 @@ import pytest
 from geco_core.mesh.finish import finish_mesh
 from geco_core.mesh.glb import write_glb
 from geco_core.types import Mesh
-from tests.geco_core.mesh.meshes import box, sphere, textured_box
+from tests.geco_core.mesh.meshes import box, octahedron, sphere, textured_box
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")
@@ -67,6 +67,7 @@ def test_everything_we_write_is_valid(tmp_path: Path) -> None:
         ).glb
         for name, mesh in meshes.items()
     }
+    files["normals are positions"] = write_glb(octahedron())
     files["no normals"] = write_glb(box(), normals=False)
     for name, report in _reports(tmp_path, files).items():
         issues = report["issues"]

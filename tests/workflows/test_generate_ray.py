@@ -16,6 +16,7 @@ from infra.cluster import cluster
 from workflows.generate import generate
 
 ITEMS = 24
+pytestmark = pytest.mark.timeout(400)  # a busy machine starts processes slowly
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -50,6 +50,13 @@ def sphere(rings: int = 12, segments: int = 24, radius: float = 1.0) -> Mesh:
     )
 
 
+def octahedron() -> Mesh:
+    """A closed octahedron with unit vertices on the axes and outward faces, without colours."""
+    vertices = np.concatenate([np.eye(3), -np.eye(3)]).astype(np.float32)
+    faces = [(0, 1, 2), (3, 2, 1), (0, 2, 4), (0, 5, 1), (3, 1, 5), (0, 4, 5), (3, 4, 2), (3, 5, 4)]
+    return Mesh(vertices + np.float32(0.0), np.array(faces, dtype=np.int32))
+
+
 def textured_box() -> Mesh:
     """The box with four vertices per side, a texture of six flat fields and seams everywhere."""
     plain = box()
