@@ -31,13 +31,16 @@ def orbit_pose(azimuth_deg: Angle, elevation_deg: Angle, radius: Angle) -> Tenso
         radius: distance to the origin in world units.
 
     Returns:
-        c2w float32 [..., 4, 4]: columns right, up, backward, position; OpenGL axes.
+        c2w float32 [..., 4, 4], on the device of the tensors given: columns right, up, backward,
+        position; OpenGL axes.
 
     Raises:
         ValueError: an elevation at a pole, where "up" is undefined.
     """
+    given = (azimuth_deg, elevation_deg, radius)
+    device = next((v.device for v in given if isinstance(v, Tensor)), torch.device("cpu"))
     azimuth, elevation, distance = torch.broadcast_tensors(
-        *(torch.as_tensor(v, dtype=torch.float64) for v in (azimuth_deg, elevation_deg, radius))
+        *(torch.as_tensor(v, dtype=torch.float64, device=device) for v in given)
     )
     if bool((elevation.abs() >= 90).any()):
         raise ValueError("elevation must lie strictly between -90 and 90 degrees")
@@ -47,7 +50,7 @@ def orbit_pose(azimuth_deg: Angle, elevation_deg: Angle, radius: Angle) -> Tenso
     right = torch.stack([-az.sin(), az.cos(), zero], -1)  # normalise(up x backward)
     up = torch.linalg.cross(backward, right)
     top = torch.stack([right, up, backward, backward * distance[..., None]], -1)  # [..., 3, 4]
-    bottom = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64).expand(*az.shape, 1, 4)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*az.shape, 1, 4)
     return torch.cat([top, bottom], -2).float()
 
 
@@ -79,9 +82,7 @@ def world_to_camera(c2w: Tensor) -> Tensor:
 
 
 def intrinsics(fov_deg: float) -> Tensor:
-    """[3, 3] pinhole matrix in image-size units: fx = fy = 0.5 / tan(fov / 2), principal point at
-    0.5.
-    """
+    """Pinhole matrix [3, 3] in image-size units: fx = fy = 0.5 / tan(fov / 2), cx = cy = 0.5."""
     focal = 0.5 / math.tan(math.radians(fov_deg) / 2)
     return torch.tensor([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
 
@@ -103,16 +104,15 @@ def encoder_cameras(c2w: Tensor, fov_deg: float) -> Tensor:
 
 
 def nerf_cameras(c2w: Tensor, fov_deg: float) -> Tensor:
-    """[..., 25]: row-major c2w (16) then the row-major 3x3 intrinsics (9), for the volume
-    renderer.
-    """
+    """The volume renderer's cameras [..., 25]: row-major c2w (16), row-major intrinsics (9)."""
     lens = intrinsics(fov_deg).to(c2w).flatten()
     return torch.cat([c2w.flatten(-2), lens.expand(*c2w.shape[:-2], 9)], -1)
 
 
 def projection(fov_deg: float, near: float = 0.1, far: float = 1000.0) -> Tensor:
-    """Perspective matrix [4, 4] from camera to clip space; y is negated, so row 0 of a render is
-    the image top.
+    """Perspective matrix [4, 4] from camera to clip space.
+
+    y is negated, so row 0 of a render is the image top.
     """
     focal = 1.0 / math.tan(math.radians(fov_deg) / 2)
     matrix = torch.zeros(4, 4)
@@ -124,8 +124,9 @@ def projection(fov_deg: float, near: float = 0.1, far: float = 1000.0) -> Tensor
 
 
 def orthographic(half_extent: float, near: float = 0.1, far: float = 1000.0) -> Tensor:
-    """Orthographic matrix [4, 4] showing [-half_extent, half_extent] on both axes; row 0 is the
-    image top.
+    """Orthographic matrix [4, 4] showing [-half_extent, half_extent] on both axes.
+
+    y is negated, so row 0 of a render is the image top.
     """
     matrix = torch.eye(4)
     matrix[0, 0], matrix[1, 1] = 1.0 / half_extent, -1.0 / half_extent
@@ -141,8 +142,9 @@ def view_from_world(points: Tensor, w2c: Tensor) -> Tensor:
 
 
 def clip_from_world(points: Tensor, w2c: Tensor, proj: Tensor) -> Tensor:
-    """Clip coordinates [V, N, 4] of world points [N, 3]; w2c [V, 4, 4]; proj [4, 4] or [V, 4,
-    4].
+    """Clip coordinates [V, N, 4] of world points [N, 3].
+
+    `w2c` is [V, 4, 4], `proj` [4, 4] or [V, 4, 4].
     """
     return view_from_world(points, w2c) @ proj.to(points).transpose(-1, -2)
 

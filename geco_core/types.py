@@ -23,8 +23,6 @@ from geco_core.errors import BadItem, Reason
 if TYPE_CHECKING:
     import torch
 
-STAGES = ("fetch", "prepare", "multiview", "reconstruct", "extract", "finish", "commit")
-
 
 @dataclass(frozen=True)
 class Item:

@@ -30,10 +30,11 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 from geco_core.config import load as config_load
-from geco_core.errors import Fatal
+from geco_core.errors import ConfigError, Fatal
 from geco_core.training.export import export_weights, install_weights
 from geco_core.training.recipe import RecipeConfig, Workspace, run_stage
 
+_LENGTHS = {"steps", "decay_steps", "checkpoint_every", "evaluate_every", "log_every"}
 _WAVES: tuple[tuple[str, ...], ...] = (
     ("cache",),
     ("multiview", "reconstructor"),
@@ -66,14 +67,26 @@ def train_micro(
         raise Fatal(f"there is no micro recipe for {system!r}", remedy="train-micro instantmesh")
     recipe = config_load.load(RecipeConfig, None, overrides)
     folder.mkdir(parents=True, exist_ok=True)
-    pinned = folder / "recipe.json"
-    pinned.write_text(json.dumps(config_load.to_dict(recipe), indent=2))
+    _pin_recipe(folder / "recipe.json", config_load.to_dict(recipe))
     for wave in _WAVES:
         _run_wave(wave, folder, recipe, console)
     target = export_weights(Workspace(folder, recipe), folder / "export")
     if install:
         install_weights(target)
     return target
+
+
+def _pin_recipe(path: Path, recipe: dict[str, Any]) -> None:
+    """Write the recipe, or refuse one that differs in more than the lengths of the loops."""
+    if path.is_file():
+        lines = config_load.difference(json.loads(path.read_text()), recipe)
+        wrong = [line for line in lines if line.split(":")[0].rpartition(".")[2] not in _LENGTHS]
+        if wrong:
+            raise ConfigError(
+                f"{path.parent} was started with another recipe:\n  " + "\n  ".join(wrong),
+                remedy="give another --out folder, or the settings it was started with",
+            )
+    path.write_text(json.dumps(recipe, indent=2))
 
 
 def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Console) -> None:

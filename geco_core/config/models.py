@@ -29,13 +29,13 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The noise schedule (diffusers scheduler fields)."""
+    """The noise schedule (diffusers scheduler fields); every network predicts v."""
 
     num_train_timesteps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: Literal["linear", "scaled_linear"] = "linear"
-    prediction_type: Literal["v_prediction", "epsilon", "sample"] = "v_prediction"
+    prediction_type: Literal["v_prediction"] = "v_prediction"
     timestep_spacing: Literal["trailing", "linspace", "leading"] = "trailing"
     steps_offset: int = 1
     rescale_betas_zero_snr: bool = False
@@ -203,7 +203,11 @@ class WeightsConfig:
 
 @dataclass(frozen=True)
 class InstantMeshConfig:
-    """The teacher chain: Zero123++ views -> InstantMesh -> FlexiCubes -> coloured GLB."""
+    """The teacher chain: Zero123++ views -> InstantMesh -> FlexiCubes -> coloured GLB.
+
+    `device` "auto" takes a GPU where there is one. `dtype` is the precision of the networks
+    (autocast); extraction always works in float32.
+    """
 
     system: str = "instantmesh"
     preset: str = "micro"
@@ -215,4 +219,3 @@ class InstantMeshConfig:
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_size: int = 1
-    reconstruct_radius: float = 4.0

@@ -23,7 +23,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
-from geco_core.diffusion.attention import multi_head_attention
+from geco_core.attention import multi_head_attention
 
 # Key under which a writer or reader travels in diffusers' `cross_attention_kwargs`.
 ARGUMENT = "reference"

@@ -30,6 +30,7 @@ LOW, HIGH = 12.0, 40.0
 _RING = 0.01
 _UNIFORM_SHARE = 0.75
 _MIN_FOREGROUND = 0.001
+_MIN_ALPHA = 12  # of 255; an image that never reaches it shows nothing
 _MAX_FOREGROUND = 0.98
 
 
@@ -127,7 +128,7 @@ def key_out(rgba: np.ndarray, backdrop_3: np.ndarray) -> np.ndarray:
 
 
 def _check_visible(alpha_HW: np.ndarray, item_id: str | None) -> None:
-    if int(alpha_HW.max()) < LOW:
+    if int(alpha_HW.max()) < _MIN_ALPHA:
         raise _empty("every pixel is transparent", item_id)
 
 

@@ -27,9 +27,12 @@ def merge_views(views_BVChw: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def resize_views(views_BVChw: Tensor, size: int) -> Tensor:
-    """Bicubic with antialiasing, clamped to [0, 1]: what InstantMesh feeds its encoder. [B, V, C,
-    size, size].
+    """What InstantMesh feeds its encoder: [B, V, C, size, size] in [0, 1].
+
+    Bicubic with antialiasing, then clamped; views of that size already are only clamped.
     """
+    if views_BVChw.shape[-2:] == (size, size):
+        return views_BVChw.clamp(0.0, 1.0)
     batch, views = views_BVChw.shape[:2]
     flat = views_BVChw.flatten(0, 1)
     resized = F.interpolate(flat, (size, size), mode="bicubic", align_corners=False, antialias=True)

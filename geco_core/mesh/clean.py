@@ -1,5 +1,6 @@
-"""The little that finishing changes in a mesh: collapsed faces and unused vertices go, the bounding
-box is centred.
+"""The little that finishing changes in a mesh.
+
+Collapsed faces and unused vertices go, the bounding box is centred.
 
 Faces with distinct corners and no area stay: taking them out would open cracks in a closed surface,
 while a face with a repeated corner has no interior edge to lose.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from geco_core.mesh.inspect import distinct_corners
 from geco_core.types import Mesh
 
 
@@ -19,13 +21,7 @@ def clean(mesh: Mesh) -> Mesh:
 
     Dtypes become those of `Mesh` (float32, int32).
     """
-    faces_F3 = mesh.faces
-    distinct_F = (
-        (faces_F3[:, 0] != faces_F3[:, 1])
-        & (faces_F3[:, 1] != faces_F3[:, 2])
-        & (faces_F3[:, 2] != faces_F3[:, 0])
-    )
-    faces_F3 = faces_F3[distinct_F]
+    faces_F3 = mesh.faces[distinct_corners(mesh.faces)]
     used_N = np.zeros(len(mesh.vertices), dtype=bool)
     used_N[faces_F3] = True
     renumbered_N = np.cumsum(used_N) - 1
@@ -39,9 +35,7 @@ def clean(mesh: Mesh) -> Mesh:
 
 
 def centred(mesh: Mesh) -> tuple[Mesh, tuple[float, float, float]]:
-    """The mesh with its bounding-box centre at the origin, and the centre that was subtracted (glTF
-    frame).
-    """
+    """The mesh with its bounding-box centre at the origin, and the centre subtracted (glTF)."""
     centre_3 = (0.5 * (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0))).astype(np.float32)
     moved = Mesh(mesh.vertices - centre_3, mesh.faces, mesh.colors, mesh.uvs, mesh.texture)
     x, y, z = (float(value) for value in centre_3)

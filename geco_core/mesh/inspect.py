@@ -47,9 +47,7 @@ def mesh_stats(mesh: Mesh) -> dict[str, Any]:
 
 
 def welded_faces(mesh: Mesh) -> np.ndarray:
-    """Faces [F, 3] with the two sides of texture seams joined; unchanged for meshes without texture
-    coordinates.
-    """
+    """Faces [F, 3] with the two sides of texture seams joined; as they are without texture."""
     if mesh.uvs is None:
         return mesh.faces
     return position_ids(mesh.vertices)[mesh.faces]
@@ -64,12 +62,12 @@ def position_ids(vertices_N3: np.ndarray) -> np.ndarray:
 
 
 def is_watertight(faces_F3: np.ndarray) -> bool:
-    """Whether every directed edge occurs once and its reverse once: closed, consistently oriented,
-    two-manifold edges.
+    """Whether every directed edge occurs once, and its reverse once.
 
-    Faces with a repeated corner are ignored.
+    Then the surface is closed, consistently oriented, and has two-manifold edges. Faces with a
+    repeated corner are ignored.
     """
-    faces_F3 = _proper(faces_F3).astype(np.int64)
+    faces_F3 = faces_F3[distinct_corners(faces_F3)].astype(np.int64)
     if len(faces_F3) == 0:
         return False
     start_E = faces_F3.reshape(-1)
@@ -96,6 +94,7 @@ def count_components(faces_F3: np.ndarray) -> int:
     return int(count)
 
 
-def _proper(faces_F3: np.ndarray) -> np.ndarray:
+def distinct_corners(faces_F3: np.ndarray) -> np.ndarray:
+    """Bool [F]: faces whose three corners are different vertices."""
     a_F, b_F, c_F = faces_F3[:, 0], faces_F3[:, 1], faces_F3[:, 2]
-    return faces_F3[(a_F != b_F) & (b_F != c_F) & (c_F != a_F)]
+    return (a_F != b_F) & (b_F != c_F) & (c_F != a_F)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from geco_core.cameras import orbit_pose, projection, world_to_camera
+from geco_core.cameras import clip_from_world, orbit_pose, projection, world_to_camera
 from geco_core.imaging.srgb import linear_to_srgb, srgb_to_linear
 from geco_core.mesh.frames import gltf_to_world
 from geco_core.mesh.normals import vertex_normals
@@ -69,7 +69,9 @@ def render_views(
     surface_N = torch.from_numpy(_surface_attributes(mesh))
     distance = MARGIN / math.sin(math.radians(FOV_DEG) / 2)
     camera_to_world_V44 = torch.stack([orbit_pose(az, el, distance) for az, el in angles])
-    clip_VN4 = _clip(points_N3, world_to_camera(camera_to_world_V44))
+    clip_VN4 = clip_from_world(
+        points_N3, world_to_camera(camera_to_world_V44), projection(FOV_DEG)
+    )
     side = size * supersample
     rasterizer = get_rasterizer("auto", "cpu")
     images = []
@@ -93,13 +95,6 @@ def _framed(vertices_N3: np.ndarray) -> np.ndarray:
     moved_N3 = (vertices_N3 - centre_3).astype(np.float64)
     radius = float(np.linalg.norm(moved_N3, axis=1).max())
     return np.ascontiguousarray(gltf_to_world(moved_N3 / max(radius, 1e-12)), dtype=np.float32)
-
-
-def _clip(points_N3: torch.Tensor, world_to_camera_V44: torch.Tensor) -> torch.Tensor:
-    """Clip coordinates [V, N, 4]."""
-    homogeneous_N4 = torch.cat([points_N3, torch.ones_like(points_N3[:, :1])], dim=1)
-    matrices_V44 = projection(FOV_DEG) @ world_to_camera_V44
-    return homogeneous_N4 @ matrices_V44.transpose(1, 2)
 
 
 def _surface_attributes(mesh: Mesh) -> np.ndarray:

@@ -1,40 +1,19 @@
-"""Attention of the reconstructors: one kernel choice and a bias-free module with torch's parameter
-names.
+"""Bias-free multi-head attention with torch's parameter names.
 
 `MultiheadAttention` is state-dict compatible with `torch.nn.MultiheadAttention(bias=False,
 batch_first=True)`, including its rule that the three input projections are packed when key and
-query widths agree. What differs: on CPUs in bfloat16 the product is written out, because the fused
-CPU kernel does not use the bfloat16 units and is slower at these lengths (below about a thousand
-tokens).
+query widths agree. What differs: the kernel is chosen by `geco_core.attention`.
 
-Legend: B batch, L query tokens, S key tokens, D width, h heads, d head width.
+Legend: B batch, L query tokens, S key tokens, D width.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v over [B, h, L, d], [B, h, S, d], [B, h, S, d] -> [B, h, L, d]."""
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        scores = (query * (1.0 / math.sqrt(query.shape[-1]))) @ key.transpose(-1, -2)
-        return scores.softmax(-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
-
-
-def split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """[B, L, D] -> [B, h, L, d]."""
-    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def merge_heads(tokens: Tensor) -> Tensor:
-    """[B, h, L, d] -> [B, L, D]."""
-    return tokens.transpose(1, 2).flatten(2)
+from geco_core.attention import multi_head_attention
 
 
 class MultiheadAttention(nn.Module):
@@ -88,6 +67,5 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
         """Tokens [B, L, D] attend to context [B, S, context_dim], or to themselves -> [B, L, D]."""
-        parts = self._project(tokens, tokens if context is None else context)
-        query, key, value = (split_heads(part, self.heads) for part in parts)
-        return self.out_proj(merge_heads(attend(query, key, value)))
+        query, key, value = self._project(tokens, tokens if context is None else context)
+        return self.out_proj(multi_head_attention(query, key, value, self.heads))

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from geco_core.attention import multi_head_attention
 from geco_core.config.models import EncoderConfig
-from geco_core.reconstruct.attention import attend, merge_heads, split_heads
 
 CAMERA_NUMBERS = 16
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -87,11 +87,8 @@ class ViTAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[N, L, D] -> [N, L, D]."""
-        query, key, value = (
-            split_heads(self.attention[name](tokens), self.heads)
-            for name in ("query", "key", "value")
-        )
-        return self.output["dense"](merge_heads(attend(query, key, value)))
+        query, key, value = (self.attention[name](tokens) for name in ("query", "key", "value"))
+        return self.output["dense"](multi_head_attention(query, key, value, self.heads))
 
 
 class EncoderLayer(nn.Module):

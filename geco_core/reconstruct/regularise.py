@@ -45,11 +45,12 @@ def sdf_entropy(ends: Tensor) -> Tensor:
 
 
 def one_signed(sdf: Tensor, grid: RegularGrid) -> Tensor:
-    """Bool [B]: samples of [B, N] whose inner nodes (border layer removed) have no change of
-    sign.
+    """Bool [B]: samples of [B, N] without a change of sign among the inner nodes.
+
+    Inner means without the border layer. Zeros are of neither sign.
     """
     inner = sdf.view(-1, *grid.node_shape)[:, 1:-1, 1:-1, 1:-1].flatten(1)
-    return (inner > 0).all(1) | (inner < 0).all(1)
+    return ~((inner > 0).any(1) & (inner < 0).any(1))
 
 
 def repair_empty(sdf: Tensor, broken: Tensor, grid: RegularGrid) -> Tensor:

@@ -58,7 +58,10 @@ class NvdiffrastRasterizer:
         """See `Rasterizer.interpolate`."""
         if tri.shape[0] == 0:
             blank = rast.new_zeros(*rast.shape[:3], attr.shape[-1])
-            return blank, None
+            if diff_attrs is None:
+                return blank, None
+            chosen = attr.shape[-1] if diff_attrs == "all" else len(diff_attrs)
+            return blank, rast.new_zeros(*rast.shape[:3], 2 * chosen)
         attr = (attr if attr.dim() == 3 else attr[None]).float().contiguous()
         out, out_da = self._dr.interpolate(
             attr, rast, _index(tri), rast_db=rast_db, diff_attrs=diff_attrs

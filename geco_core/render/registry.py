@@ -1,4 +1,4 @@
-"""Choose a rasterizer by name."""
+"""Choose a rasterizer by name, or the fastest visibility alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from geco_core.errors import ConfigError
 from geco_core.render.protocol import Rasterizer, VisibilityFn
 from geco_core.render.raster_torch import TorchRasterizer
+from geco_core.render.visibility import visible_triangles
 
 NAMES = ("auto", "torch", "numba", "nvdiffrast")
 
@@ -40,7 +41,12 @@ def get_rasterizer(name: str = "auto", device: torch.device | str = "cpu") -> Ra
     return TorchRasterizer()
 
 
-def _numba_visibility(kind: str) -> VisibilityFn:
+def fastest_visibility() -> VisibilityFn:
+    """The visibility test for meshes on the CPU: numba's where installed, else torch's equal."""
+    return visible_triangles if importlib.util.find_spec("numba") is None else _numba_visibility()
+
+
+def _numba_visibility(kind: str = "cpu") -> VisibilityFn:
     if kind != "cpu":
         raise ConfigError(
             f"the numba rasterizer works on the CPU, not on {kind}",
@@ -51,9 +57,9 @@ def _numba_visibility(kind: str) -> VisibilityFn:
             "the numba rasterizer needs the package numba",
             remedy='pip install numba, or use rasterizer "torch", which gives the same images',
         )
-    from geco_core.render.visibility_numba import visible_triangles  # noqa: PLC0415 (optional)
+    from geco_core.render import visibility_numba  # noqa: PLC0415 (optional)
 
-    return visible_triangles
+    return visibility_numba.visible_triangles
 
 
 def _nvdiffrast(device: torch.device | str) -> Rasterizer:

@@ -1,5 +1,7 @@
-"""The closed list of object classes. Its order is part of the object distribution: append, never
-reorder.
+"""The closed list of object classes.
+
+It is frozen: the class of a seed is drawn from the length and the order of this list, so a class
+added, removed or moved gives nearly every seed another object.
 """
 
 from __future__ import annotations

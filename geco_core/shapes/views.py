@@ -14,16 +14,12 @@ Legend: V views, S pixels per side, R = 2 S, F faces, N vertices. Row 0 of every
 
 from __future__ import annotations
 
-import importlib
-from functools import lru_cache
-
 import numpy as np
 import torch
 
 from geco_core import cameras
 from geco_core.config.models import ViewRigConfig
-from geco_core.render import visibility
-from geco_core.render.protocol import VisibilityFn
+from geco_core.render.registry import fastest_visibility
 from geco_core.shapes.object import ShapeObject
 
 CONDITION_RADIUS = 4.0
@@ -95,22 +91,13 @@ def over_white(rgba: np.ndarray) -> np.ndarray:
     return rgba[..., :3].astype(np.float32) / 255.0 * alpha + (1.0 - alpha)
 
 
-@lru_cache(maxsize=1)
-def _visibility() -> VisibilityFn:
-    try:
-        fast = importlib.import_module("geco_core.render.visibility_numba")
-    except ModuleNotFoundError:
-        return visibility.visible_triangles
-    return fast.visible_triangles
-
-
 def _visible(made: ShapeObject, c2w: torch.Tensor, proj: torch.Tensor, size: int) -> np.ndarray:
     """Face index + 1 or 0, int64 [V, R, R]."""
     side = SUPERSAMPLE * size
     clip_VN4 = cameras.clip_from_world(
         torch.from_numpy(made.vertices), cameras.world_to_camera(c2w), proj
     )
-    return _visibility()(clip_VN4, torch.from_numpy(made.faces), (side, side)).numpy()
+    return fastest_visibility()(clip_VN4, torch.from_numpy(made.faces), (side, side)).numpy()
 
 
 def _paint(made: ShapeObject, ids_VRR: np.ndarray) -> np.ndarray:

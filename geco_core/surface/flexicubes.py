@@ -21,8 +21,6 @@ from geco_core.surface.dual_vertices import dual_topology, dual_vertices
 from geco_core.surface.grid import RegularGrid
 from geco_core.surface.quads import FaceOrder, quads_of, triangulate
 
-NUM_WEIGHTS = 21
-
 
 def flexicubes(
     vertices_N3: Tensor,

@@ -1,13 +1,14 @@
-"""Systems by name. Builders import their models only when called, so that listing systems costs
-nothing.
+"""Systems by name.
+
+Builders import their models only when called, so that listing systems costs nothing.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from geco_core.config.convert import suggest
 from geco_core.config.load import load, preset_path, to_dict
 from geco_core.errors import ConfigError
 from geco_core.types import System
@@ -50,8 +51,9 @@ def build_system(name: str, preset: str, overrides: Sequence[str] = ()) -> Syste
 
 
 def describe_system(name: str, preset: str, overrides: Sequence[str] = ()) -> Mapping[str, Any]:
-    """The resolved configuration of a system as plain data, without loading anything. Raises
-    `ConfigError`.
+    """The resolved configuration of a system as plain data, without loading anything.
+
+    Raises `ConfigError`.
     """
     return _DESCRIBERS[_known(name)](preset, overrides)
 
@@ -59,6 +61,6 @@ def describe_system(name: str, preset: str, overrides: Sequence[str] = ()) -> Ma
 def _known(name: str) -> str:
     if name in SYSTEMS:
         return name
-    near = difflib.get_close_matches(name, SYSTEMS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known systems: {', '.join(sorted(SYSTEMS))}"
-    raise ConfigError(f"there is no system {name!r}", remedy=hint)
+    raise ConfigError(
+        f"there is no system {name!r}", remedy=suggest(name, list(SYSTEMS), "systems")
+    )

@@ -23,6 +23,7 @@ from geco_core.errors import BadItem, Fatal, ForgeError, Reason
 from geco_core.imaging.decode import DecodeLimits, decode_image
 from geco_core.imaging.framing import composite, condition_pixels, resize_foreground
 from geco_core.imaging.matting import foreground_rgba
+from geco_core.imaging.views import resize_views
 from geco_core.mesh.frames import world_to_gltf
 from geco_core.multiview.generate import generate_views
 from geco_core.multiview.zero123plus import Zero123Plus
@@ -89,12 +90,13 @@ class InstantMeshSystem:
         vae_B3SS, clip_B3PP = condition_pixels(
             [self._condition_rgb(c) for c in conditions], self.config.multiview
         )
-        views = self._per_item(
-            lambda i: generate_views(
-                self._multiview, (vae_B3SS[i], clip_B3PP[i]), seeds[i], self.config.sampler
-            ),
-            len(conditions),
-        )
+        with self._autocast():
+            views = self._per_item(
+                lambda i: generate_views(
+                    self._multiview, (vae_B3SS[i], clip_B3PP[i]), seeds[i], self.config.sampler
+                ),
+                len(conditions),
+            )
         cameras = self._cameras_V16.to(self._device).expand(len(conditions), -1, -1)
         return MultiView(torch.cat(views), cameras)
 
@@ -104,20 +106,24 @@ class InstantMeshSystem:
         `BadItem`.
         """
         started = time.perf_counter()
-        planes = self._per_item(
-            lambda i: self._reconstructor.forward_planes(views.images[i], views.cameras[i]),
-            len(views.images),
-        )
+        images = resize_views(views.images.to(self._device), self.config.reconstructor.input_size)
+        cameras = views.cameras.to(self._device)
+        with self._autocast():
+            planes = self._per_item(
+                lambda i: self._reconstructor.forward_planes(images[i], cameras[i]), len(images)
+            )
         self._synchronize()
         self._timing["reconstruct"] = time.perf_counter() - started
         started = time.perf_counter()
-        results = [self._extract(planes_13CHW) for planes_13CHW in torch.cat(planes).split(1)]
+        results = [self._extract(planes_13CHW) for planes_13CHW in torch.cat(planes).float().split(1)]
         self._timing["extract"] = time.perf_counter() - started
         return results
 
     def generate(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> list[Generated]:
         """Conditions in, meshes out, in order; a bad member's slot holds its `BadItem`."""
         self._timing = {}
+        if not conditions:
+            return []
         started = time.perf_counter()
         views = self.multiview(conditions, seeds)
         self._synchronize()
@@ -175,6 +181,11 @@ class InstantMeshSystem:
             faces=surface.faces.cpu().numpy().astype(np.int32),
             colors=surface.vertex_rgb.clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy(),
         )
+
+    def _autocast(self) -> torch.autocast:
+        """The configured precision, for the networks alone: extraction stays in float32."""
+        dtype = getattr(torch, self.config.dtype)
+        return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":

@@ -31,7 +31,9 @@ def export_weights(space: Workspace, target: Path) -> Path:
         Fatal: a stage has no finished weights.
     """
     target.mkdir(parents=True, exist_ok=True)
-    recipe = json.dumps(config_load.to_dict(space.recipe), sort_keys=True)
+    # One metadata entry: safetensors writes several in no fixed order.
+    origin = {"recipe": config_load.to_dict(space.recipe), "licence": "Apache-2.0"}
+    metadata = {"origin": json.dumps(origin, sort_keys=True)}
     for name, stages in (
         ("multiview", ("multiview",)),
         ("reconstructor", ("finetune", "reconstructor")),
@@ -51,7 +53,7 @@ def export_weights(space: Workspace, target: Path) -> Path:
         save_file(
             halves,
             target / f"{FILES[name]}.safetensors",
-            metadata={"recipe": recipe, "licence": "Apache-2.0"},
+            metadata=metadata,
         )
     return target
 

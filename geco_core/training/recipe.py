@@ -47,40 +47,30 @@ class RecipeConfig:
     codec_views: int = 600
     multiview: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=16_000,
-            batch_size=8,
-            learning_rate=1.5e-3,
-            warmup_steps=200,
-            decay_steps=5_000,
-            ema_decay=0.9985,
+            steps=13_500, learning_rate=1.2e-3, decay_steps=5_000, ema_decay=0.9985
         )
     )
     multiview_task: MultiViewTaskConfig = field(default_factory=MultiViewTaskConfig)
     reconstructor: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=16_000,
-            batch_size=8,
-            learning_rate=1.2e-3,
-            warmup_steps=200,
-            decay_steps=4_000,
-            ema_decay=0.9985,
+            steps=16_500, learning_rate=1.2e-3, decay_steps=11_500, ema_decay=0.9985
         )
     )
     reconstructor_task: ReconstructorTaskConfig = field(default_factory=ReconstructorTaskConfig)
-    finetune_task: ReconstructorTaskConfig = field(
-        default_factory=lambda: ReconstructorTaskConfig(color_l1_weight=3.0, color_mse_weight=15.0)
-    )
-    teacher_rows: int = 2_500
-    teacher_share: float = 0.6
+    teacher_rows: int = 1_600
+    teacher_share: float = 0.5
     finetune: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=4_000,
-            batch_size=8,
+            steps=3_000,
             learning_rate=4e-4,
             warmup_steps=100,
-            decay_steps=3_500,
+            decay_steps=2_800,
             ema_decay=0.998,
+            evaluate_every=1_000,
         )
+    )
+    finetune_task: ReconstructorTaskConfig = field(
+        default_factory=lambda: ReconstructorTaskConfig(color_l1_weight=3.0, color_mse_weight=15.0)
     )
 
 

@@ -52,8 +52,9 @@ class ReconstructorTaskConfig:
 class ReconstructorTask:
     """Loss and evaluation of an `InstantMesh` on cached examples.
 
-    `teacher_views`, when given, is a cache-like array uint8 [n, V, S, S, 3] of a teacher's samples
-    for the first n training rows; `teacher_share` of the samples that have one use it.
+    `teacher_views`, when given, is uint8 [n, V, S, S, 3]: a teacher's samples for the first n
+    training rows. A share `teacher_share` of every batch is then drawn from those rows and uses
+    them.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class ReconstructorTask:
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         """Weighted sum of clamped SDF L1, occupancy BCE, |sdf| on the surface and colour errors."""
         cfg = self._config
-        rows = epoch_rows(len(self._train), cfg.batch_size, step, cfg.seed)
-        views = self._degrade(self._views(rows, generator), generator)
+        rows, views = self._batch(step)
+        views = self._degrade(views, generator)
         jitter = torch.rand(len(rows), len(self._cameras_V16), 16, generator=generator) * 2 - 1
         cameras = self._cameras_V16[None] + cfg.camera_jitter * jitter
         planes = self.model.forward_planes(views, cameras)
@@ -92,7 +93,7 @@ class ReconstructorTask:
     def _total(
         self, sdf_BP: Tensor, target_BP: Tensor, rgb_BP3: Tensor, color_BP3: Tensor
     ) -> tuple[Tensor, Mapping[str, float]]:
-        """`sdf_BP` holds the points of `target_BP` first, then the surface points of the colours."""
+        """`sdf_BP` holds the points of `target_BP`, then the surface points of the colours."""
         cfg, clamp = self._config, self._config.sdf_clamp
         space_BP, surface_BP = sdf_BP.split([target_BP.shape[1], color_BP3.shape[1]], dim=1)
         inside = (target_BP < 0).float()
@@ -137,15 +138,18 @@ class ReconstructorTask:
             "color_psnr": float(-10 * torch.cat(errors).mean().log10()),
         }
 
-    def _views(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        views = self._train.images("views", rows)
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Rows of a step and their views; the first `teacher_share` of them are the teacher's."""
+        cfg = self._config
+        rows = epoch_rows(len(self._train), cfg.batch_size, step, cfg.seed)
         if self._teacher is None:
-            return views
-        use = torch.rand(len(rows), generator=generator) < self._teacher_share
-        for i, row in enumerate(rows.tolist()):
-            if use[i] and row < len(self._teacher):
-                views[i] = self._teacher[row].movedim(-1, -3).float() / 255.0
-        return views
+            return rows, self._train.images("views", rows)
+        count = round(self._teacher_share * cfg.batch_size)
+        sampled = epoch_rows(len(self._teacher), count, step, cfg.seed + 1)
+        rows = torch.cat([sampled, rows[count:]])
+        views = self._train.images("views", rows)
+        views[:count] = self._teacher[sampled].movedim(-1, -3).float() / 255.0
+        return rows, views
 
     def _degrade(self, views_BV3HW: Tensor, generator: torch.Generator) -> Tensor:
         cfg = self._config

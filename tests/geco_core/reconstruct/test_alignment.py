@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from geco_core import cameras
+from geco_core.attention import split_heads
 from geco_core.config.models import ViewRigConfig
 from geco_core.reconstruct.alignment import cell_positions, patch_positions
-from geco_core.reconstruct.attention import split_heads
 from geco_core.reconstruct.initialise import fourier_init
 from geco_core.reconstruct.instantmesh import InstantMesh
 

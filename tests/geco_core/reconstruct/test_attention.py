@@ -1,11 +1,11 @@
-"""Attention: equal to torch's module, whichever kernel runs."""
+"""The attention module equals torch's and shares its names."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from geco_core.reconstruct.attention import MultiheadAttention, attend
+from geco_core.reconstruct.attention import MultiheadAttention
 
 
 @pytest.mark.parametrize("context_dim", [16, 24])
@@ -21,12 +21,6 @@ def test_equals_torch_and_shares_its_state_dict(context_dim: int) -> None:
     torch.testing.assert_close(ours(tokens, context), theirs(tokens, context, context)[0])
     if context_dim == 16:
         torch.testing.assert_close(ours(tokens), theirs(tokens, tokens, tokens)[0])
-
-
-def test_bfloat16_kernel_agrees_with_the_fused_one() -> None:
-    query, key, value = (torch.randn(1, 2, 9, 8) for _ in range(3))
-    written_out = attend(query.bfloat16(), key.bfloat16(), value.bfloat16())
-    torch.testing.assert_close(written_out.float(), attend(query, key, value), atol=0.05, rtol=0.05)
 
 
 def test_indivisible_heads_are_refused() -> None:

@@ -56,6 +56,16 @@ def test_only_inner_nodes_count() -> None:
     assert one_signed(sdf, GRID).tolist() == [True, False, True]
 
 
+def test_zeros_are_of_neither_sign() -> None:
+    zeros = torch.zeros(GRID.num_nodes)
+    touching = torch.ones(GRID.node_shape)
+    touching[3, 3, 3] = 0.0
+    sdf = torch.stack([zeros, touching.flatten(), -touching.flatten()])
+    assert one_signed(sdf, GRID).all()
+    repaired = repair_empty(sdf, one_signed(sdf, GRID), GRID)
+    assert all(len(select_cells(row, GRID, GRID.res).cubes) for row in repaired)
+
+
 def test_repair_gives_a_surface_to_broken_samples_only() -> None:
     whole = torch.randn(GRID.num_nodes)
     sdf = torch.stack([whole, torch.full((GRID.num_nodes,), -0.3)]).requires_grad_()
