@@ -17,9 +17,7 @@ MAX_MESSAGE = 500
 
 
 class DeviceFault(Exception):
-    """The device context is broken: every later call in this process would fail, so the process
-    must end.
-    """
+    """The device context is broken: no later call can succeed, so the process must end."""
 
 
 @dataclass
@@ -54,8 +52,11 @@ class ItemRun:
         self._end(problem.status, problem.reason, problem.message, "plan")
 
     def failed_by(self, error: Exception, stage: str) -> None:
-        """End as failed by an exception of `stage`. Re-raises what concerns the whole run or
-        process.
+        """End as failed by an exception of `stage`.
+
+        Raises:
+            Fatal: the error concerns the whole run.
+            DeviceFault: ... the whole process.
         """
         if isinstance(error, Fatal) or is_device_fault(error):
             raise error if isinstance(error, Fatal) else DeviceFault(str(error)) from error
@@ -106,8 +107,9 @@ def default_reason(error: Exception, stage: str) -> Reason:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Host or device memory ran out (torch's class is named, not imported: this module needs no
-    torch).
+    """Whether host or device memory ran out.
+
+    torch's class is named, not imported: this module needs no torch.
     """
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 

@@ -33,11 +33,9 @@ THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class Ready:
-    """The replica has loaded its system."""
+    """The replica has loaded its system; `name` is its host and process."""
 
     name: str
-    node: str
-    pid: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Replica:
                 _warm_up(self._worker)
         except Exception as error:  # noqa: BLE001 - the process border
             return _failure(error)
-        return Ready(name, socket.gethostname(), os.getpid())
+        return Ready(name)
 
     def run(self, task: ShardTask) -> ShardSummary | Failure:
         """Run one shard."""
@@ -94,8 +92,9 @@ class Replica:
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Environment variables of a replica's process: threads are counted before numpy or torch is
-    imported.
+    """Environment variables of a replica's process.
+
+    Libraries count their threads when they are imported, so these must be there before.
     """
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
@@ -110,9 +109,7 @@ def _failure(error: Exception) -> Failure:
 
 
 def _warm_up(worker: Worker) -> None:
-    """Finish a tetrahedron: compilation on first use must not count against the first item's time
-    limit.
-    """
+    """Finish a tetrahedron: compilation on first use must not count as the first item's time."""
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
     faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], dtype=np.int32)
     size = worker.settings.thumbnail_size

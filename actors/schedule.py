@@ -61,7 +61,7 @@ class Schedule:
         self._queue: deque[int] = deque()
         self._suspects: deque[int] = deque()
         for shard in todo:
-            (self._suspects if self._suspected(shard) else self._queue).append(shard)
+            (self._suspects if self.suspected(shard) else self._queue).append(shard)
         self._store_failures: dict[int, int] = {}
         self._fruitless: dict[int, int] = {}
         self._start_failures = 0
@@ -125,15 +125,13 @@ class Schedule:
             for replica, state in self.replicas.items():
                 if not state.ready or len(state.shards) != depth or self._is_isolating(state):
                     continue
-                if (
-                    depth and self.waiting <= starting
-                ):  # leave the last shards to replicas about to be ready
-                    continue
+                if depth and self.waiting <= starting:
+                    continue  # the last shards are left to replicas about to be ready
                 shard = self._take(alone=depth == 0)
                 if shard is None:
                     continue
                 state.shards.add(shard)
-                given.append(Assignment(replica, shard, self._suspected(shard)))
+                given.append(Assignment(replica, shard, self.suspected(shard)))
         return given
 
     def shard_done(self, replica: int, shard: int) -> None:
@@ -142,8 +140,10 @@ class Schedule:
         self.done += 1
 
     def store_failed(self, replica: int, shard: int, message: str) -> None:
-        """The store failed beyond the worker's patience: try again later. Raises `Fatal` the third
-        time.
+        """The store failed beyond the worker's patience: the shard waits again.
+
+        Raises:
+            Fatal: the third time.
         """
         self.replicas[replica].shards.discard(shard)
         failures = self._store_failures[shard] = self._store_failures.get(shard, 0) + 1
@@ -155,9 +155,7 @@ class Schedule:
         self._requeue(shard)
 
     def died(self, replica: int) -> list[int]:
-        """The replica is gone: its shards wait again. Returns them; follow up with `crashed` for
-        each.
-        """
+        """The replica is gone. Returns its shards: call `crashed` for each to queue it again."""
         state = self.replicas.pop(replica, None)
         return sorted(state.shards) if state else []
 
@@ -173,7 +171,7 @@ class Schedule:
         Raises:
             Fatal: isolated, and still dying without a row to blame.
         """
-        isolated = self._suspected(shard)
+        isolated = self.suspected(shard)
         self.crashes[shard] = crashes
         if isolated and not blamed:
             fruitless = self._fruitless[shard] = self._fruitless.get(shard, 0) + 1
@@ -185,13 +183,14 @@ class Schedule:
         self._requeue(shard)
 
     def _requeue(self, shard: int) -> None:
-        (self._suspects if self._suspected(shard) else self._queue).appendleft(shard)
+        (self._suspects if self.suspected(shard) else self._queue).appendleft(shard)
 
-    def _suspected(self, shard: int) -> bool:
+    def suspected(self, shard: int) -> bool:
+        """Whether the shard's rows run one by one: its process died too often."""
         return self.crashes.get(shard, 0) >= self._limit
 
     def _is_isolating(self, state: ReplicaState) -> bool:
-        return any(self._suspected(shard) for shard in state.shards)
+        return any(self.suspected(shard) for shard in state.shards)
 
     def _take(self, *, alone: bool) -> int | None:
         if alone and self._suspects:

@@ -7,20 +7,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError
 
 from actors.replica import MAX_CONCURRENCY, Failure, Ready, Replica, thread_environment
 from actors.schedule import Assignment, Schedule
 from actors.shard_worker import ShardTask
 from actors.spec import WorkerSpec
 from geco_core.errors import Fatal, Reason
-from infra.attempts import after_crash, read_attempts, write_attempts
+from infra.attempts import Attempts, after_crash, read_attempts, write_attempts
 from infra.dataset import ShardSummary
 from infra.plan import Plan
+from infra.retry import retried
 from infra.storage import Storage
 from infra.telemetry import log_event
 
@@ -46,9 +47,7 @@ class _Call:
 
 
 class Scheduler:
-    """Runs shards on replicas until all are committed, `on_summary` returns False, or something is
-    fatal.
-    """
+    """Runs shards on replicas until all are committed, it is told to stop, or an error is fatal."""
 
     def __init__(
         self,
@@ -62,7 +61,18 @@ class Scheduler:
         on_ready: Callable[[int], None] = lambda _: None,
         epoch: Callable[[], float] = time.time,
     ) -> None:
-        """Args: on_ready: called with the number of replicas ready, each time one becomes so."""
+        """Connect the pieces; `run` starts the work.
+
+        Args:
+            spec: what every replica is built from.
+            plan: the run's plan.
+            storage: of the run folder.
+            schedule: the state machine over the shards to make.
+            options: resources and limits of a replica.
+            on_summary: hears of each commit; returns False to stop.
+            on_ready: hears the number of ready replicas, each time one becomes so.
+            epoch: seconds since the epoch.
+        """
         self._spec = spec
         self._plan = plan
         self._storage = storage
@@ -106,7 +116,7 @@ class Scheduler:
 
     def _submit(self, assignment: Assignment) -> None:
         shard = self._plan.shard(assignment.shard)
-        attempts = read_attempts(self._storage, shard.index)
+        attempts = self._unsuspected(shard.index)
         task = ShardTask(shard, attempts, assignment.isolate)
         reference = self._actors[assignment.replica].run.remote(task)
         self._calls[reference] = _Call(assignment.replica, shard.index)
@@ -159,16 +169,29 @@ class Scheduler:
             self._schedule.start_failed(call.replica, detail)
             return
         reason = Reason.OUT_OF_MEMORY if _killed_for_memory(error) else Reason.CRASHED
-        self._bury(call.replica, reason, detail)
+        self._bury(call.replica, reason, detail, blame=not _lost_with_its_node(error))
 
-    def _bury(self, replica: int, reason: Reason, detail: str) -> None:
-        """End a replica and give its shards back, with the death on their record."""
+    def _unsuspected(self, shard: int) -> Attempts:
+        """The shard's record without the row that ran when another command was killed."""
+        attempts = retried(lambda: read_attempts(self._storage, shard))
+        if attempts.running is not None:
+            attempts = replace(attempts, running=None)
+            retried(lambda: write_attempts(self._storage, attempts))
+        return attempts
+
+    def _bury(self, replica: int, reason: Reason, detail: str, *, blame: bool = True) -> None:
+        """End a replica and give its shards back, with the death on their record.
+
+        A row is blamed only by the death of a replica that ran it alone, and never for its node's.
+        """
         self._end(replica)
         for shard in self._schedule.died(replica):
-            before = read_attempts(self._storage, shard)
+            before = retried(lambda shard=shard: read_attempts(self._storage, shard))
+            if not (blame and self._schedule.suspected(shard)):
+                before = replace(before, running=None)
             limit_s = self._spec.settings.item_timeout_s
             record = after_crash(before, reason, self._epoch(), limit_s)
-            write_attempts(self._storage, record)
+            retried(lambda record=record: write_attempts(self._storage, record))
             blamed = len(record.blamed) > len(before.blamed)
             fields = {"shard": shard, "crashes": record.crashes, "blamed": blamed}
             log_event(log, "worker_died", level=logging.WARNING, **fields, detail=detail)
@@ -184,6 +207,10 @@ class Scheduler:
 def _killed_for_memory(error: RayError) -> bool:
     # Not "OOM": Ray names the OOM killer among the possible causes of every death.
     return isinstance(error, OutOfMemoryError) or "running low on memory" in str(error)
+
+
+def _lost_with_its_node(error: RayError) -> bool:
+    return isinstance(error, NodeDiedError) or "node has died" in str(error).lower()
 
 
 def _last_words(error: RayError) -> str:

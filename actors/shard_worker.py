@@ -16,23 +16,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from actors.item_run import ItemRun
 from actors.watchdog import NoWatchdog, Watchdog
-from geco_core.errors import BadItem, Retryable
+from geco_core.errors import BadItem
 from geco_core.types import Asset, Condition, Generated, Item, Mesh, Shard, System, seed_for
 from infra.attempts import Attempts, Suspicion, write_attempts
-from infra.commit import commit_shard
+from infra.commit import adopt_shard, commit_shard
 from infra.dataset import RowContext, ShardSummary, rows_to_table, summarise
 from infra.fetch import fetch
+from infra.retry import retried
 from infra.rows import RowReader
 from infra.storage import Storage
 
-T = TypeVar("T")
 PREPARED_BATCHES_AHEAD = 2
-RETRIES = 3
-FIRST_DELAY_S = 0.2
 
 
 class Finish(Protocol):
@@ -99,12 +97,17 @@ class Worker:
 def run_shard(task: ShardTask, worker: Worker) -> ShardSummary:
     """Make every row of a shard terminal and commit them.
 
+    A whole part that already stands is adopted: its writer died before it could say so.
+
     Raises:
         Fatal: the run must stop.
         Retryable: the store failed for good this time; the shard may be run again.
         DeviceFault: this process can not go on.
     """
     started = worker.clock()
+    standing = retried(lambda: adopt_shard(worker.storage, task.shard), worker.sleep)
+    if standing is not None:
+        return standing
     read = worker.reader.read(task.shard)
     runs = [ItemRun(row, seed_for(row.item, worker.settings.run_seed)) for row in read.rows]
     for run in runs:
@@ -134,7 +137,7 @@ def run_shard(task: ShardTask, worker: Worker) -> ShardSummary:
             worker.storage, table, replace(summary, worker=worker.name, finished_at=at)
         )
 
-    return _retried(commit, worker)
+    return retried(commit, worker.sleep)
 
 
 def _run_batched(pending: Sequence[ItemRun], worker: Worker) -> None:
@@ -161,9 +164,7 @@ def _run_alone(pending: Sequence[ItemRun], task: ShardTask, worker: Worker) -> N
 
 
 def _prepared(pending: Sequence[ItemRun], worker: Worker) -> Iterator[ItemRun]:
-    """Runs in order, prepared on the pool at most `PREPARED_BATCHES_AHEAD` batches before they are
-    needed.
-    """
+    """Runs in order, prepared on a thread pool a bounded number of batches ahead."""
     ahead = PREPARED_BATCHES_AHEAD * worker.batch_size
     futures: deque[tuple[ItemRun, Future[None]]] = deque()
     with ThreadPoolExecutor(worker.settings.prepare_threads, thread_name_prefix="prepare") as pool:
@@ -207,7 +208,7 @@ def _fetched(item: Item, worker: Worker) -> Item:
     if not isinstance(item.image, str):
         return item
     source, limit = item.image, worker.settings.max_source_bytes
-    data = _retried(lambda: fetch(source, max_bytes=limit, item_id=item.item_id), worker)
+    data = retried(lambda: fetch(source, max_bytes=limit, item_id=item.item_id), worker.sleep)
     return replace(item, image=data)
 
 
@@ -274,15 +275,3 @@ def _finish(run: ItemRun, mesh: Mesh, worker: Worker) -> None:
         return
     run.add_time("finish", worker.clock() - begun)
     run.done(asset)
-
-
-def _retried(action: Callable[[], T], worker: Worker) -> T:
-    """Run `action`, again after a `Retryable`, at most `RETRIES` times with doubling delays."""
-    delay = FIRST_DELAY_S
-    for _ in range(RETRIES):
-        try:
-            return action()
-        except Retryable:
-            worker.sleep(delay)
-            delay *= 2
-    return action()

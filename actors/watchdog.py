@@ -26,8 +26,13 @@ class Watchdog:
         arm: Callable[[float], None] | None = None,
         disarm: Callable[[], None] = faulthandler.cancel_dump_traceback_later,
     ) -> None:
-        """Args: arm: called with the seconds left until the nearest deadline; the default ends the
-        process then.
+        """A watchdog without deadlines.
+
+        Args:
+            clock: monotonic seconds.
+            arm: called with the seconds left until the nearest deadline; the default ends the
+                process then.
+            disarm: called when no deadline is left.
         """
         self._clock = clock
         self._arm = arm or _end_process_after
@@ -38,8 +43,9 @@ class Watchdog:
 
     @contextmanager
     def guard(self, seconds: float) -> Iterator[None]:
-        """End the process, with a traceback of all threads on stderr, if the block is not left
-        within `seconds`.
+        """End the process if the block is not left within `seconds`.
+
+        The traceback of all threads goes to stderr.
         """
         with self._lock:
             key, self._next = self._next, self._next + 1

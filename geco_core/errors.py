@@ -105,8 +105,9 @@ class Retryable(ForgeError):
 
 
 class Fatal(ForgeError):
-    """Nothing more can be done in this run: stop, print the message and the remedy, lose nothing
-    committed.
+    """Nothing more can be done in this run: stop, and print the message and the remedy.
+
+    What is committed stays.
     """
 
 

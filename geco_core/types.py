@@ -192,14 +192,16 @@ class System(Protocol):
         ...
 
     def generate(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> list[Generated]:
-        """One result per condition, in order. The same (condition, seed) gives the same mesh in any
-        batch.
+        """One result per condition, in order.
+
+        The same (condition, seed) gives the same mesh in any batch.
         """
         ...
 
     def provenance(self) -> Mapping[str, Any]:
-        """`weights_digest`, `config_digest`, `licences` (list of str): recorded in every row and
-        GLB.
+        """What is recorded in every row and GLB.
+
+        `weights_digest`, `config_digest`, `licences` (list of str).
         """
         ...
 
@@ -222,8 +224,9 @@ class Teacher(Protocol):
 
 
 def seed_for(item: Item, run_seed: int) -> int:
-    """The item's own seed, else hash(run seed, item id): 0 <= seed < 2**63, the same on every
-    machine and Python.
+    """The item's own seed, else a hash of (run seed, item id).
+
+    0 <= seed < 2**63, the same on every machine and Python.
     """
     if item.seed is not None:
         return int(item.seed)

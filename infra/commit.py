@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from geco_core.errors import Fatal
+from geco_core.types import Shard
 from infra.dataset import ShardSummary, encode, read_summary
 from infra.storage import Storage
 
@@ -64,15 +65,24 @@ def commit_shard(storage: Storage, table: pa.Table, summary: ShardSummary) -> Sh
     data = encode(table, summary)
     key = part_key(summary.shard)
     if not storage.put_atomic(key, data, only_if_absent=True):
-        standing = stored_summary(storage, summary.shard)
-        if standing is not None and (standing.start, standing.stop) == (
-            summary.start,
-            summary.stop,
-        ):
-            summary = standing
-        else:  # not an object of this protocol: replace it
-            storage.put_atomic(key, data)
+        standing = adopt_shard(storage, Shard(summary.shard, summary.start, summary.stop))
+        if standing is not None:
+            return standing
+        storage.put_atomic(key, data)  # what stood there is not of this protocol: replace it
     _put_json(storage, done_key(summary.shard), summary.to_json())
+    return summary
+
+
+def adopt_shard(storage: Storage, shard: Shard) -> ShardSummary | None:
+    """Complete the commit of a writer that died between the part and the done record.
+
+    Returns:
+        The summary of the part that stands; None when there is no whole part of these rows.
+    """
+    summary = stored_summary(storage, shard.index)
+    if summary is None or (summary.start, summary.stop) != (shard.start, shard.stop):
+        return None
+    _put_json(storage, done_key(shard.index), summary.to_json())
     return summary
 
 
@@ -93,8 +103,9 @@ def create_once(storage: Storage, key: str, content: dict[str, Any]) -> dict[str
 
 
 def put_attempts(storage: Storage, shard: int, record: dict[str, Any]) -> None:
-    """Write the crash record of a shard, durable when this returns (it must outlive the very next
-    instruction).
+    """Write the crash record of a shard.
+
+    Durable when this returns: the record must outlive a death at the very next instruction.
     """
     _put_json(storage, attempts_key(shard), record)
 

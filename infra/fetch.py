@@ -22,16 +22,18 @@ def fetch(source: str, *, max_bytes: int, item_id: str | None = None) -> bytes:
         raise _bad(
             "the path contains a NUL byte", Reason.UNSUPPORTED_INPUT, item_id, "check the manifest"
         )
-    path = _local_path(source, item_id)
     try:
+        path = _local_path(source, item_id)
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):  # folders, devices and pipes: the latter two never end
             raise _bad(f"{source} is not a file", Reason.UNSUPPORTED_INPUT, item_id, "give a file")
         if info.st_size > max_bytes:
-            text = f"{source} has {info.st_size} bytes, the limit is {max_bytes}"
-            raise _bad(text, Reason.TOO_MANY_BYTES, item_id, "raise max_source_bytes")
+            raise _too_many(source, info.st_size, max_bytes, item_id)
         with path.open("rb") as file:
-            return file.read(max_bytes)
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:  # it grew, or its size is not what it says
+            raise _too_many(source, len(data), max_bytes, item_id)
+        return data
     except FileNotFoundError as error:
         raise _bad(
             f"{source} does not exist", Reason.NOT_FOUND, item_id, "check the path"
@@ -54,6 +56,11 @@ def _local_path(source: str, item_id: str | None) -> Path:
         return Path(unquote(parts.path))
     text = f"{parts.scheme}:// sources are not read by this build ({source[:200]})"
     raise _bad(text, Reason.URI_REFUSED, item_id, "copy the images to a local folder")
+
+
+def _too_many(source: str, size: int, limit: int, item_id: str | None) -> BadItem:
+    text = f"{source} has {size} bytes or more, the limit is {limit}"
+    return _bad(text, Reason.TOO_MANY_BYTES, item_id, "raise max_source_bytes")
 
 
 def _bad(message: str, reason: Reason, item_id: str | None, remedy: str) -> BadItem:

@@ -1,8 +1,7 @@
 """From manifest rows to items: the same function for the planner (ids) and the worker (everything).
 
 A row that can not become an item keeps its place and carries a `Problem`. Ids are the id column, or
-a digest of what
-identifies the row: image, prompt and seed.
+a digest of what identifies the row: image, prompt and seed.
 """
 
 from __future__ import annotations
@@ -39,8 +38,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Row:
-    """One manifest row: its number, the item, the text that names its source, and its problem if it
-    has one.
+    """One manifest row, numbered through all files.
+
+    Attributes:
+        index: row number, from 0.
+        item: what to make.
+        source: the text that names its source in the manifest.
+        problem: why it is not made; None for a sound row.
     """
 
     index: int
@@ -58,8 +62,9 @@ class ShardRows:
 
 
 class RowReader:
-    """Reads shards out of a manifest. Keeps the last decoded row group, so neighbours cost one
-    decode.
+    """Reads shards out of a manifest.
+
+    Keeps the last decoded row group: shards that are neighbours cost one decode.
     """
 
     def __init__(self, manifest: Manifest, storage: Storage, duplicates: np.ndarray) -> None:
@@ -120,8 +125,13 @@ def open_parquet(file: ManifestFile, storage: Storage) -> pq.ParquetFile:
 def iterate_rows(
     table: pa.Table, manifest: Manifest, first: int, repeated: set[int]
 ) -> Iterator[Row]:
-    """Items of consecutive rows, the first of which has number `first`; rows in `repeated` are
-    duplicates.
+    """Items of consecutive rows.
+
+    Args:
+        table: the rows' columns.
+        manifest: names the columns and the base folder.
+        first: number of the first row.
+        repeated: numbers of the rows whose id occurred before.
     """
     columns = manifest.columns
 

@@ -59,13 +59,18 @@ class RunState:
 
 def done_shards(storage: Storage) -> set[int]:
     """Indices of the committed shards: one listing, no object is read."""
-    found = set()
-    for key in storage.list("done"):
-        name = key.rpartition("/")[2]
-        stem = name.removesuffix(".json")
-        if stem != name and stem.isdigit():
-            found.add(int(stem))
-    return found
+    return _numbered(storage, "done")
+
+
+def crashed_shards(storage: Storage) -> set[int]:
+    """Indices of the shards whose process died at least once."""
+    return _numbered(storage, "attempts")
+
+
+def _numbered(storage: Storage, folder: str) -> set[int]:
+    """The numbers of `<folder>/<number>.json`; other files there are not ours."""
+    stems = (key.rpartition("/")[2].rpartition(".json") for key in storage.list(folder))
+    return {int(stem) for stem, mark, rest in stems if mark and not rest and stem.isdecimal()}
 
 
 def todo_shards(storage: Storage, plan: Plan) -> list[int]:

@@ -28,8 +28,10 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 @runtime_checkable
 class Storage(Protocol):
-    """Keys are relative, `/`-separated, without `..`. Every verb raises `Retryable` or `Fatal`,
-    never `OSError`.
+    """The verbs of a store.
+
+    Keys are relative, `/`-separated, without `..`. Every verb raises `Retryable` or `Fatal`, never
+    `OSError`.
     """
 
     uri: str
@@ -37,19 +39,15 @@ class Storage(Protocol):
     def put_atomic(
         self, key: str, data: bytes | memoryview | Path, *, only_if_absent: bool = False
     ) -> bool:
-        """Write an object whole. Returns False, and writes nothing, when `only_if_absent` and the
-        key exists.
+        """Write an object whole; durable, with its name, when this returns.
+
+        Returns:
+            False, and nothing is written, when `only_if_absent` and the key exists.
         """
         ...
 
     def get(self, key: str) -> bytes:
         """The object. Raises `KeyError` when there is none."""
-        ...
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start` (fewer at the end). Raises `KeyError` when there is no such
-        object.
-        """
         ...
 
     def exists(self, key: str) -> bool:
@@ -95,15 +93,14 @@ class LocalStorage:
     def put_atomic(
         self, key: str, data: bytes | memoryview | Path, *, only_if_absent: bool = False
     ) -> bool:
-        """See `Storage.put_atomic`. The object is durable (fsync of file and folder) when this
-        returns True.
-        """
+        """See `Storage.put_atomic`: fsync of the file, of its folder and of new parent folders."""
         path = self._path(key)
         temporary: str | None = None
         try:
             if only_if_absent and path.exists():
+                _sync_folder(path.parent)  # another writer may not have come that far
                 return False
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
             with os.fdopen(handle, "wb") as file:
                 _write(file, data)
@@ -128,27 +125,22 @@ class LocalStorage:
         except OSError as error:
             raise _translated(error, key) from error
 
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        """See `Storage.get_range`."""
+    def exists(self, key: str) -> bool:
+        """See `Storage.exists`."""
         try:
-            with self._path(key).open("rb") as file:
-                file.seek(start)
-                return file.read(length)
-        except FileNotFoundError:
-            raise KeyError(key) from None
+            return self._path(key).is_file()
         except OSError as error:
             raise _translated(error, key) from error
 
-    def exists(self, key: str) -> bool:
-        """See `Storage.exists`."""
-        return self._path(key).is_file()
-
     def list(self, prefix: str) -> Iterator[str]:
-        """See `Storage.list`."""
+        """See `Storage.list`. A folder that can not be read is an error, not an empty folder."""
         folder = self._path(prefix) if prefix else self.root
-        if not folder.is_dir():
-            return
-        for parent, _, names in os.walk(folder):
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise _translated(error, prefix) from error
+
+        for parent, _, names in os.walk(folder, onerror=fail):
             relative = Path(parent).relative_to(self.root)
             for name in names:
                 if not name.startswith(TEMPORARY_PREFIX):
@@ -171,8 +163,10 @@ class LocalStorage:
             raise _translated(error, key) from error
 
     def sweep_temporary(self, older_than: float) -> int:
-        """Remove unfinished writes last touched before `older_than` (seconds since the epoch);
-        returns how many.
+        """Remove unfinished writes of dead processes; returns how many.
+
+        Args:
+            older_than: seconds since the epoch; later ones may belong to a living process.
         """
         removed = 0
         for path in self.root.rglob(f"{TEMPORARY_PREFIX}*"):
@@ -180,7 +174,7 @@ class LocalStorage:
                 if path.is_file() and path.stat().st_mtime < older_than:
                     path.unlink()
                     removed += 1
-            except FileNotFoundError:  # another process swept it first
+            except (FileNotFoundError, PermissionError):  # swept by another process, or not ours
                 continue
         return removed
 
@@ -219,6 +213,15 @@ def _publish(temporary: Path, path: Path, only_if_absent: bool) -> bool:
     return True
 
 
+def _make_folder(folder: Path) -> None:
+    """Create a folder and its parents, each with a durable name."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -239,7 +242,7 @@ def _translated(error: OSError, key: str) -> ForgeError:
         return Fatal(
             f"not allowed to touch {key}: {error}", remedy="check owner and permissions", **detail
         )
-    if error.errno in (errno.ENOTDIR, errno.EISDIR):
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return Fatal(f"{key} is in the way: {error}", remedy="choose an empty run folder", **detail)
     return Retryable(
         f"store failed on {key}: {error}", remedy="the run retries by itself", **detail

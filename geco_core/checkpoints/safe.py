@@ -20,9 +20,7 @@ from geco_core.errors import Fatal
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of one checkpoint, in float32 where floating, with the sha256 of the file they came
-    from.
-    """
+    """Tensors of one checkpoint (float32 where half) and the sha256 of the file they came from."""
 
     tensors: dict[str, Tensor]
     sha256: str
@@ -82,8 +80,10 @@ def load_weights(reference: str, sha256: str = "") -> Weights:
 
 
 def load_into(module: nn.Module, weights: Weights, name: str) -> None:
-    """Strict load: every key of the file and of the module must match in name and shape. Raises
-    `Fatal`.
+    """Strict load: every key of file and module must match in name and shape.
+
+    Raises:
+        Fatal: naming the first keys that do not.
     """
     own = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     given = {k: tuple(v.shape) for k, v in weights.tensors.items()}

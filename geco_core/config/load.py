@@ -148,9 +148,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") 
 
 
 def _over_default(field: dataclasses.Field[Any], value: Any) -> Any:
-    """A partial mapping for a nested dataclass changes the field's own default, not the bare
-    class's defaults.
-    """
+    """A partial mapping for a nested dataclass, laid over the field's own default."""
     if not isinstance(value, Mapping):
         return value
     factory = field.default_factory

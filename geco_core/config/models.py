@@ -11,8 +11,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Fields of diffusers' `UNet2DConditionModel`. `attention_heads` is the NUMBER of heads per
-    level (diffusers names that field `attention_head_dim`).
+    """Fields of diffusers' `UNet2DConditionModel`.
+
+    `attention_heads` is the NUMBER of heads per level (diffusers names it `attention_head_dim`).
     """
 
     in_channels: int = 4
@@ -94,8 +95,9 @@ class TextTowerConfig:
 
 @dataclass(frozen=True)
 class ViewRigConfig:
-    """The fixed six-view rig. Azimuths are relative to the condition view, elevations absolute
-    (Zero123++ v1.2).
+    """The fixed rig of views (Zero123++ v1.2: six).
+
+    Azimuths are relative to the condition view, elevations absolute.
     """
 
     azimuths_deg: tuple[float, ...] = (30.0, 90.0, 150.0, 210.0, 270.0, 330.0)

@@ -1,5 +1,6 @@
-"""Configuration of a run: what to make (pinned in `run.json`) and how to execute it (free to change
-on resume).
+"""Configuration of a run.
+
+What to make is pinned in `run.json`; how to execute it is free to change on resume.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from geco_core.config.load import to_dict
 
 @dataclass(frozen=True)
 class ColumnsConfig:
-    """Which manifest columns hold what. None: look for the usual name (`id` or `item_id`, `image`,
-    `prompt`, `seed`).
+    """Which manifest columns hold what.
+
+    None looks for the usual name: `id` or `item_id`, `image`, `prompt`, `seed`.
     """
 
     item_id: str | None = None

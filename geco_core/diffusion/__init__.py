@@ -1,3 +1,1 @@
-"""Diffusion parts shared by the multi-view models: schedules, samplers, attention, codecs, U-Net
-builders.
-"""
+"""Diffusion parts of the multi-view models: schedules, samplers, codecs, U-Net, processors."""

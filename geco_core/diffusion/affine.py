@@ -12,8 +12,10 @@ from geco_core.config.models import CodecConfig
 
 
 class LatentAffine:
-    """pixels = (2u - 1) image_scale for u in [0, 1]; latents = (raw scaling_factor - latent_shift)
-    latent_scale.
+    """The affine maps of one codec.
+
+    pixels = (2 u - 1) image_scale for u in [0, 1];
+    latents = (raw scaling_factor - latent_shift) latent_scale.
     """
 
     def __init__(self, config: CodecConfig) -> None:

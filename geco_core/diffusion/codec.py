@@ -36,9 +36,7 @@ class LatentCodec(nn.Module, ABC):
 
     @abstractmethod
     def moments(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the posterior, both [B, k, h, w]; the deviation may be all
-        zero.
-        """
+        """Mean and standard deviation (which may be 0) of the posterior, both [B, k, h, w]."""
 
     @abstractmethod
     def decode(self, latents_Bkhw: Tensor) -> Tensor:
@@ -110,8 +108,9 @@ class PatchCodec(LatentCodec):
 
     @torch.no_grad()
     def fit(self, images_M3HW: Tensor) -> None:
-        """Fit basis, mean and scale to images in [0, 1], [M, 3, H, W]; H and W multiples of the
-        patch size.
+        """Fit basis, mean and scale to images [M, 3, H, W] in [0, 1].
+
+        H and W are multiples of the patch size.
         """
         patches_NP = self._patches(images_M3HW.double() * 2.0 - 1.0)
         mean_P = patches_NP.mean(dim=0)

@@ -69,15 +69,17 @@ class ReferenceWriter:
 
 @dataclass(frozen=True)
 class ReferenceReader:
-    """Extends the context of every self-attention layer by stored tokens; a stored batch of one
-    serves all rows.
+    """Extends the context of every self-attention layer by stored tokens.
+
+    A stored batch of one serves all rows.
     """
 
     features: ReferenceFeatures
 
     def context(self, name: str, hidden_BTD: Tensor) -> Tensor:
-        """[own tokens, stored tokens], [B, T + R, D]. Raises KeyError when the layer was not
-        written.
+        """[own tokens, stored tokens], [B, T + R, D].
+
+        Raises KeyError when the layer was not written.
         """
         stored_BRD = self.features.layers[name].to(hidden_BTD.dtype)
         stored_BRD = stored_BRD.expand(hidden_BTD.shape[0], -1, -1)
@@ -105,8 +107,9 @@ class ReferenceAttnProcessor:
         temb: Tensor | None = None,  # noqa: ARG002  (diffusers calls processors with it)
         reference: ReferenceWriter | ReferenceReader | None = None,
     ) -> Tensor:
-        """hidden_states [B, T, D] -> [B, T, D]. Masks are not supported: these models never use
-        one.
+        """hidden_states [B, T, D] -> [B, T, D].
+
+        Masks are refused: these models never use one.
         """
         if attention_mask is not None:
             raise ValueError(f"{self.name}: attention masks are not supported")

@@ -34,8 +34,9 @@ def ddim_timesteps(config: ScheduleConfig, steps: int) -> Tensor:
 
 
 def euler_tables(config: ScheduleConfig, steps: int) -> tuple[Tensor, Tensor]:
-    """Timesteps float32 [steps] and sigmas float32 [steps + 1] (the last is 0) of the Euler
-    ancestral sampler.
+    """Timesteps float32 [steps] and sigmas float32 [steps + 1] of the Euler ancestral sampler.
+
+    The last sigma is 0.
     """
     scheduler = _on_cpu(EulerAncestralDiscreteScheduler, config)
     scheduler.set_timesteps(steps)

@@ -96,14 +96,14 @@ def load_heldout(
 def sample_views(
     model: Zero123Plus, truth: HeldOut, sampler: SamplerConfig, seed: int = 0
 ) -> Tensor:
-    """The teacher's views [B, V, 3, S, S] of every held-out object."""
+    """The teacher's views [B, V, 3, S, S] of every held-out object, on the CPU."""
     made = [
         generate_views(
             model,
             condition_pixels_from_tensor(truth.conditions[i : i + 8], model.config),
             [seed + j for j in range(i, min(i + 8, len(truth.names)))],
             sampler,
-        )
+        ).cpu()
         for i in range(0, len(truth.names), 8)
     ]
     return torch.cat(made)
@@ -120,21 +120,26 @@ def reconstruction_scores(
     every channel.
     """
     cameras = encoder_cameras(rig_poses(config.multiview.rig), config.multiview.rig.fov_deg)
+    device = next(model.parameters()).device
     ious, quality, hits = [], [], []
     for i in range(0, len(views), 8):
         chunk = views[i : i + 8]
-        planes = model.forward_planes(chunk, cameras.expand(len(chunk), -1, -1))
-        sdf = model.decoder.sdf(planes, truth.points.expand(len(chunk), -1, -1)).squeeze(-1)
-        ious.append(volume_iou(sdf < 0, truth.inside[i : i + 8]))
-        rgb = model.decoder.rgb(planes, truth.surface[i : i + 8])
+        planes = model.forward_planes(
+            chunk.to(device), cameras.to(device).expand(len(chunk), -1, -1)
+        )
+        points = truth.points.to(device).expand(len(chunk), -1, -1)
+        inside = model.decoder.sdf(planes, points).squeeze(-1).cpu() < 0
+        ious.append(volume_iou(inside, truth.inside[i : i + 8]))
+        rgb = model.decoder.rgb(planes, truth.surface[i : i + 8].to(device)).cpu()
         quality.append(psnr(rgb, truth.colors[i : i + 8]))
         hits.append(((rgb - truth.colors[i : i + 8]).abs().amax(-1) < 0.2).float().mean(-1))
     return {"iou": torch.cat(ious), "color_psnr": torch.cat(quality), "color_hit": torch.cat(hits)}
 
 
 def floors(truth: HeldOut) -> dict[str, float]:
-    """What knowing nothing scores: white views, the mean object's views, the best constant
-    occupancy and colour.
+    """What knowing nothing scores.
+
+    White views, the mean object's views, the best constant occupancy and the mean colour.
     """
     mean_views = truth.views.mean(0, keepdim=True).expand_as(truth.views)
     share = truth.inside.float().mean(0)

@@ -52,8 +52,9 @@ class HeadMLP(nn.Sequential):
 
 
 def colour(raw: Tensor) -> Tensor:
-    """Sigmoid stretched to [-0.001, 1.001], so that pure black and white are reachable; clamp when
-    exporting.
+    """Sigmoid stretched to [-0.001, 1.001], so that pure black and white are reachable.
+
+    Clamp when exporting.
     """
     return torch.sigmoid(raw) * 1.002 - 0.001
 
@@ -80,8 +81,9 @@ class MeshDecoder(nn.Module):
         self.net_weight = HeadMLP(8 * 3 * channels, WEIGHTS_PER_CUBE, hidden)
 
     def features(self, planes: Tensor, points: Tensor) -> Tensor:
-        """[B, P, 3C] features of points [B, P, 3] in planes [B, 3, C, h, w]; input of the `*_of`
-        methods.
+        """Features [B, P, 3C] of points [B, P, 3] in planes [B, 3, C, h, w].
+
+        Input of the `*_of` methods.
         """
         return sample_planes(planes, points)
 
@@ -103,8 +105,9 @@ class MeshDecoder(nn.Module):
         return colour(self.net_rgb(features))
 
     def weights(self, corner_features: Tensor) -> Tensor:
-        """FlexiCubes weights [..., 21] from the concatenated features [..., 8 * 3C] of a cube's
-        corners 0..7.
+        """FlexiCubes weights [..., 21] of cubes.
+
+        Takes the features [..., 8 * 3C] of a cube's corners 0..7, concatenated.
         """
         return self.net_weight(corner_features) * WEIGHT_GAIN
 

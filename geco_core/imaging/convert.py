@@ -48,9 +48,7 @@ def to_srgb_rgba(image: Image.Image, notes: Notes) -> Image.Image:
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour in a mode without alpha (palettes resolved), and the alpha channel (mode L) if there
-    is one.
-    """
+    """Colour in a mode without alpha (palettes resolved), and the alpha channel (L) if any."""
     if image.mode == "P" or "transparency" in image.info:
         if image.mode in ("P", "PA", "1", "L", "RGB"):
             has_alpha = image.has_transparency_data
@@ -69,8 +67,9 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _deep_grey(image: Image.Image, notes: Notes) -> Image.Image:
-    """Grey samples deeper than 8 bits, scaled to mode L (or LA when one value is declared
-    transparent).
+    """Grey samples deeper than 8 bits, scaled to mode L.
+
+    Mode LA where one value is declared transparent.
     """
     values_HW = np.asarray(image).astype(np.float64)
     transparent = image.info.get("transparency")
@@ -85,8 +84,9 @@ def _deep_grey(image: Image.Image, notes: Notes) -> Image.Image:
 
 
 def _stretched(values_HW: np.ndarray, mode: str, notes: Notes) -> tuple[np.ndarray, float]:
-    """Values and their full scale: 1 for floats in [0, 1], 65535 for integers that fit, else their
-    own range.
+    """Values and their full scale.
+
+    1 for floats in [0, 1], 65535 for integers that fit, else their own range.
     """
     finite_HW = np.isfinite(values_HW)
     if not finite_HW.all():
@@ -102,9 +102,7 @@ def _stretched(values_HW: np.ndarray, mode: str, notes: Notes) -> tuple[np.ndarr
 
 
 def _through_profile(color: Image.Image, profile: bytes, notes: Notes) -> Image.Image:
-    """The colours in sRGB when the embedded profile is usable for them; otherwise unchanged, with a
-    note.
-    """
+    """The colours in sRGB where the embedded profile fits them; else unchanged, with a note."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         described: Any = source.profile

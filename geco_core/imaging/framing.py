@@ -60,8 +60,9 @@ def resize_foreground(rgba: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def composite(rgba: np.ndarray, background: str) -> np.ndarray:
-    """uint8 [H, W, 4] pasted on a uniform background, uint8 [H, W, 3]. `background` is a key of
-    `BACKGROUNDS`.
+    """uint8 [H, W, 4] pasted on a uniform background, uint8 [H, W, 3].
+
+    `background` is a key of `BACKGROUNDS`.
     """
     image = Image.fromarray(rgba, "RGBA")
     canvas = Image.new("RGB", image.size, (BACKGROUNDS[background],) * 3)
@@ -70,8 +71,9 @@ def composite(rgba: np.ndarray, background: str) -> np.ndarray:
 
 
 def frame_condition(rgba: np.ndarray, config: MultiViewConfig) -> np.ndarray:
-    """`resize_foreground` then `composite` by the model's convention, uint8 [N, N, 3]. Raises
-    `BadItem`.
+    """`resize_foreground` then `composite` by the model's convention, uint8 [N, N, 3].
+
+    Raises `BadItem`.
     """
     return composite(resize_foreground(rgba, config.foreground_ratio), config.background)
 

@@ -1,5 +1,4 @@
-"""The foreground of a decoded image: its own alpha where there is one, else a keyed-out uniform
-background.
+"""The foreground of a decoded image: its own alpha, else what stands out of a plain background.
 
 InstantMesh runs a segmentation network (rembg) on every image without alpha. Here that is optional,
 since it needs another runtime and weights; product shots on a plain backdrop, the usual case, are
@@ -107,9 +106,10 @@ def border_color(rgba: np.ndarray) -> np.ndarray | None:
 
 
 def key_out(rgba: np.ndarray, backdrop_3: np.ndarray) -> np.ndarray:
-    """Alpha 0 where the backdrop reaches from the border, soft at edges, with the backdrop's share
-    taken out of the colour there (C = a F + (1 - a) B solved for F). Areas of backdrop colour
-    inside the object stay opaque.
+    """Alpha 0 where the backdrop reaches from the border, soft at edges.
+
+    The backdrop's share is taken out of the colour there (C = a F + (1 - a) B solved for F). Areas
+    of backdrop colour inside the object stay opaque.
     """
     rgb = rgba[..., :3].astype(np.float32)
     distance_HW = np.abs(rgb - backdrop_3).max(axis=2)

@@ -86,8 +86,9 @@ def describe(data: bytes) -> str:
 
 
 def open_header(data: bytes, kind: str) -> ImageFile:
-    """The image with its header read and no pixels decoded; raises whatever the format's reader
-    raises.
+    """The image with its header read and no pixels decoded.
+
+    Raises whatever the format's reader raises.
     """
     return READERS[kind](io.BytesIO(data))
 

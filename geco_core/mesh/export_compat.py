@@ -29,8 +29,9 @@ def glb_axes(vertices_N3: np.ndarray) -> np.ndarray:
 
 
 def obj_axes(vertices_N3: np.ndarray, faces_F3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and faces as InstantMesh's vertex-colour OBJ holds them: mirrored in z, winding
-    reversed.
+    """Vertices and faces as InstantMesh's vertex-colour OBJ holds them.
+
+    Mirrored in z, with the winding reversed.
     """
     return vertices_N3 * _OBJ_SIGNS, faces_F3[:, ::-1]
 

@@ -69,9 +69,7 @@ def render_views(
     surface_N = torch.from_numpy(_surface_attributes(mesh))
     distance = MARGIN / math.sin(math.radians(FOV_DEG) / 2)
     camera_to_world_V44 = torch.stack([orbit_pose(az, el, distance) for az, el in angles])
-    clip_VN4 = clip_from_world(
-        points_N3, world_to_camera(camera_to_world_V44), projection(FOV_DEG)
-    )
+    clip_VN4 = clip_from_world(points_N3, world_to_camera(camera_to_world_V44), projection(FOV_DEG))
     side = size * supersample
     rasterizer = get_rasterizer("auto", "cpu")
     images = []
@@ -116,9 +114,7 @@ def _albedo(mesh: Mesh, attributes_P: np.ndarray) -> np.ndarray:
 
 
 def _headlight(geometry_P6: np.ndarray, eye_3: np.ndarray) -> np.ndarray:
-    """Shading factors [P, 1] in [AMBIENT, 1] for a light at the camera; both sides of a face are
-    lit.
-    """
+    """Shading factors [P, 1] in [AMBIENT, 1] for a light at the camera; faces are two-sided."""
     x_P, y_P, z_P = (eye_3[axis] - geometry_P6[:, axis] for axis in range(3))
     a_P, b_P, c_P = (geometry_P6[:, axis] for axis in range(3, 6))
     lengths_P = (x_P * x_P + y_P * y_P + z_P * z_P) * (a_P * a_P + b_P * b_P + c_P * c_P)
@@ -127,9 +123,7 @@ def _headlight(geometry_P6: np.ndarray, eye_3: np.ndarray) -> np.ndarray:
 
 
 def _downsampled(mask_SS: np.ndarray, color_P3: np.ndarray, supersample: int) -> np.ndarray:
-    """Box-filter linear light, weighted by coverage, into uint8 sRGB [size, size, 4] with straight
-    alpha.
-    """
+    """Linear light, box-filtered by coverage, as uint8 sRGB [size, size, 4], straight alpha."""
     premultiplied = np.zeros((*mask_SS.shape, 4), dtype=np.float32)
     premultiplied[mask_SS, :3] = color_P3
     premultiplied[mask_SS, 3] = 1.0

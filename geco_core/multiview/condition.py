@@ -37,9 +37,7 @@ class ViewCondition:
         )
 
     def replace_rows(self, rows_B: Tensor, other: ViewCondition) -> ViewCondition:
-        """Rows where `rows_B` (bool [B]) is True come from `other`: condition dropout with a
-        negative condition.
-        """
+        """Rows where `rows_B` (bool [B]) is True come from `other` (condition dropout)."""
         other = other.expand(self.batch) if other.batch == 1 else other
         return ViewCondition(
             torch.where(rows_B[:, None, None, None], other.latents.to(self.latents), self.latents),

@@ -28,8 +28,6 @@ def tile_planes(rows: int, columns: int, height: int, width: int, *, like: Tenso
 
 
 def reference_planes(views: int, height: int, width: int, *, like: Tensor) -> Tensor:
-    """The same channels for the condition image: its coordinates and no view index, [2 + V, h,
-    w].
-    """
+    """The same channels [2 + V, h, w] for the condition image: coordinates, no view index."""
     coordinates = cell_coordinates(height, width, like=like)
     return torch.cat([coordinates, coordinates.new_zeros(views, height, width)])

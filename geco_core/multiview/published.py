@@ -41,8 +41,9 @@ class LoadReport:
 
 
 def part_modules(model: Zero123Plus) -> dict[str, nn.Module]:
-    """Folder name of the published pipeline -> our module. The patch codec has no published
-    counterpart.
+    """Folder name of the published pipeline -> our module.
+
+    The patch codec has no published counterpart.
     """
     parts: dict[str, nn.Module] = {
         "unet": model.unet,
@@ -55,9 +56,7 @@ def part_modules(model: Zero123Plus) -> dict[str, nn.Module]:
 
 
 def published_shapes(model: Zero123Plus, part: str) -> dict[str, tuple[int, ...]]:
-    """Published name -> shape of every tensor of one part, from our model (works on the meta
-    device).
-    """
+    """Published name -> shape of every tensor of one part of our model (also on meta)."""
     module = part_modules(model)[part]
     prefix = _published_prefix(module, part)
     return {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
@@ -94,8 +93,9 @@ def load_part(model: Zero123Plus, part: str, state: Mapping[str, Tensor]) -> Loa
 
 
 def load_ramp(model: Zero123Plus, ramp: list[float]) -> None:
-    """Set the ramping coefficients of `model_index.json`. Raises `Fatal` when their number is
-    wrong.
+    """Set the ramping coefficients of `model_index.json`.
+
+    Raises `Fatal` when their number is wrong.
     """
     if len(ramp) != len(model.ramp):
         raise Fatal(f"{len(ramp)} ramping coefficients for {len(model.ramp)} text tokens")

@@ -1,14 +1,13 @@
-"""Zero123++: one image in, a tile of six views out, conditioned by reference attention and a CLIP
-image embedding.
+"""Zero123++: one image in, a tile of six views out.
 
-Follows Zero123++ v1.2 (arXiv 2310.15110) with InstantMesh's white-background use of it (arXiv
+Reference attention and a CLIP image embedding carry the condition. Follows Zero123++ v1.2 (arXiv 2310.15110) with InstantMesh's white-background use of it (arXiv
 2404.07191), and adds the one-step use of GECO (arXiv 2405.20327): clean condition latents in the
 reference pass and x0 = a_T z - s_T v. What differs: every random draw is an argument; passes are
 explicit methods; `condition_channels` optionally repeats the clean condition latents into every
 view cell as further input channels (off in the published model; micro models need it to learn in
-minutes). Longer than other files because it is one class.
+minutes).
 
-Length: conditions, passes, sampling and decoding of one model are read together.
+Longer than other files: conditions, passes, sampling and decoding of one model are read together.
 
 Legend: B batch, c latent channels, h w condition latents, H W tile latents, L text tokens, D state
 width, V views, S condition pixels, P vision-tower pixels.
@@ -127,8 +126,9 @@ class Zero123Plus(nn.Module):
         return ViewCondition(self._condition_latents(vae_pixels_B3SS, noise_Bchw), states_BLD)
 
     def negative_condition(self, batch: int = 1, noise_Bchw: Tensor | None = None) -> ViewCondition:
-        """What guidance leads away from, and what dropped conditions become: a mid-gray image, the
-        empty prompt.
+        """A mid-gray image and the empty prompt.
+
+        Guidance leads away from it, and dropped conditions become it.
         """
         side = self.config.condition_size
         gray = torch.zeros(batch, 3, side, side, device=self.device)
@@ -142,8 +142,9 @@ class Zero123Plus(nn.Module):
         return self.vision(pixel_values=clip_pixels_B3PP.to(self.vision.dtype)).image_embeds
 
     def empty_states(self, ids_1L: Tensor | None = None) -> Tensor:
-        """Text states of the empty prompt, [1, L, D]; `ids_1L` overrides the token ids made from
-        the configuration.
+        """Text states of the empty prompt, [1, L, D].
+
+        `ids_1L` overrides the token ids made from the configuration.
         """
         if ids_1L is None:
             text = self.config.text
@@ -187,8 +188,9 @@ class Zero123Plus(nn.Module):
         condition: ViewCondition,
         reference: ReferenceFeatures | None,
     ) -> Tensor:
-        """Velocity of the tile, [B, c, H, W], float32; without `reference`, attention sees the tile
-        alone.
+        """Velocity of the tile, [B, c, H, W], float32.
+
+        Without `reference`, attention sees the tile alone.
         """
         x_BCHW = sample_BcHW.float()
         if self.config.condition_channels:

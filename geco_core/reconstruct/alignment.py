@@ -42,8 +42,9 @@ RANDOM_GAIN = 0.3  # what is left of the random projection in dimensions that th
 
 
 def cell_positions(low: int) -> Tensor:
-    """World positions [3, low, low, 3] of the triplane cells' centres; the axis a plane lacks is
-    0.
+    """World positions [3, low, low, 3] of the triplane cells' centres.
+
+    The axis a plane lacks is 0.
     """
     centres = (torch.arange(low) + 0.5) / low * 2 - 1
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
@@ -55,8 +56,9 @@ def cell_positions(low: int) -> Tensor:
 
 
 def patch_positions(side: int) -> Tensor:
-    """Image coordinates [side * side, 2] (x right, y down, in [-1, 1]) of the patch centres,
-    row-major.
+    """Image coordinates [side * side, 2] of the patch centres, row-major.
+
+    x right, y down, in [-1, 1].
     """
     centres = (torch.arange(side) + 0.5) / side * 2 - 1
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
@@ -96,9 +98,7 @@ def require_room(model: PlanesModel, views: int) -> None:
 
 
 def separate_views(encoder: CameraEncoder, cameras: Tensor) -> None:
-    """First layer: multiply the coordinate channels by a one-hot of the view and copy them
-    aside.
-    """
+    """First layer: coordinate channels times a one-hot of the view, copied aside."""
     views, width = len(cameras), encoder.model.embeddings.cls_token.shape[-1]
     count = 3 * views + 1
     hidden = F.silu(encoder.embed_cameras(cameras))  # [V, D]
@@ -134,8 +134,9 @@ def _calibration_images(model: PlanesModel, views: int, generator: torch.Generat
 
 
 def _wanted_queries(low: int, rig: ViewRigConfig, depths: Tensor, sigma: float) -> Tensor:
-    """[T, h, 3V + 1]: (2 a_v, -|a_v|^2, -1) / (2 sigma^2) for the cell's point at each head's
-    depth.
+    """Queries [T, h, 3V + 1] for the point of a cell at each head's depth.
+
+    (2 a_v, -|a_v|^2, -1) / (2 sigma^2).
     """
     heads = len(depths)
     points = cell_positions(low)[..., None, :].repeat(1, 1, 1, heads, 1)  # [3, low, low, h, 3]
@@ -155,8 +156,9 @@ def _wanted_queries(low: int, rig: ViewRigConfig, depths: Tensor, sigma: float) 
 
 
 def _ridge(inputs: Tensor, targets: Tensor) -> Tensor:
-    """W [targets, inputs] of least |x W^T - y|^2 + ridge |W|^2; the ridge is relative to the
-    inputs' power.
+    """W [targets, inputs] of least |x W^T - y|^2 + ridge |W|^2.
+
+    The ridge is relative to the inputs' power.
     """
     x, y = inputs.flatten(0, -2).double(), targets.flatten(0, -2).double()
     gram = x.T @ x

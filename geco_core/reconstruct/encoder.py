@@ -152,9 +152,7 @@ class CameraEncoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """ViT initialisation; the modulation starts at zero, so the camera is ignored until it is
-        trained.
-        """
+        """ViT initialisation; the modulation starts at zero, so an untrained camera is ignored."""
         for module in self.model.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)

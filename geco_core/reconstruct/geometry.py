@@ -79,8 +79,9 @@ class Geometry:
 
 
 def deformation_offsets(decoder: MeshDecoder, features: Tensor, grid_res: int) -> Tensor:
-    """World displacements [..., 3] of grid nodes with features [..., 3C]: at most a quarter of 1 /
-    grid_res.
+    """World displacements [..., 3] of grid nodes with features [..., 3C].
+
+    At most a quarter of 1 / grid_res on each axis.
     """
     return torch.tanh(decoder.deformation_of(features)) / (grid_res * 4)
 
@@ -204,9 +205,7 @@ def _surface_sample(
     repaired: bool,
     training: bool,
 ) -> _Sample:
-    """One sample with the heads evaluated, with gradients, at the nodes and cubes of the known
-    surface.
-    """
+    """One sample with the heads evaluated, with gradients, at the known surface alone."""
     dense = select_cells(sdf, grid, grid.res)
     index, corners = dense.corners.unique(return_inverse=True)
     points = grid.points(index)

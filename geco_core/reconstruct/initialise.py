@@ -101,8 +101,9 @@ def _cell_features(transformer: TriplaneTransformer, generator: torch.Generator)
 
 
 def _write_patch_table(encoder: CameraEncoder, views: int, generator: torch.Generator) -> None:
-    """Position table: V copies of x, of y and of 1, then |p|^2, 3 V + 1 empty channels, Fourier
-    features.
+    """Position table and class token.
+
+    V copies of x, of y and of 1, then |p|^2, 3 V + 1 empty channels, Fourier features.
     """
     embeddings = encoder.model.embeddings
     table = embeddings.position_embeddings
@@ -128,8 +129,9 @@ def _write_patch_table(encoder: CameraEncoder, views: int, generator: torch.Gene
 def _write_patch_projection(
     encoder: CameraEncoder, reserved: int, generator: torch.Generator
 ) -> None:
-    """Random projections of a patch's deviation from white into the free channels, with zero mean
-    over them.
+    """Random projections of a patch's deviation from white into the free channels.
+
+    Their mean over those channels is zero.
     """
     conv = encoder.model.embeddings.patch_embeddings["projection"]
     assert isinstance(conv, nn.Conv2d)

@@ -63,7 +63,8 @@ class InstantMesh(PlanesModel):
         )
 
     def extract(self, planes: Tensor, config: ExtractionConfig) -> list[SurfaceMesh | BadItem]:
-        """Coloured meshes (world frame) of planes [B, 3, C, h, w]; a `BadItem` in the place of a
-        failed object.
+        """Coloured meshes (world frame) of planes [B, 3, C, h, w].
+
+        A failed object's place holds its `BadItem`.
         """
         return geometry_of.extract(self.decoder, planes, self.config.grid_scale, config)

@@ -21,9 +21,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-DEPTH_SCALE = float(
-    2**30
-)  # -1 <= z/w <= 1 maps to 31 bits, above the 32 bits of the triangle index
+# -1 <= z/w <= 1 maps to 31 bits, above the 32 bits of the triangle index.
+DEPTH_SCALE = float(2**30)
 DEPTH_LIMIT = 2**31
 EMPTY_KEY = 2**63 - 1
 _PAIRS_PER_CHUNK = 1 << 21

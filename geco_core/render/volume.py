@@ -96,8 +96,9 @@ def box_limits(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stratified_depths(near: Tensor, far: Tensor, uniforms: Tensor) -> Tensor:
-    """Depths [B, R, K] from limits [B, R, 1]; the last stratum begins at `far`, so its sample may
-    lie beyond.
+    """Depths [B, R, K] from limits [B, R, 1].
+
+    The last stratum begins at `far`, so its sample may lie beyond.
     """
     count = uniforms.shape[-1]
     step = (far - near) / (count - 1)
@@ -199,8 +200,9 @@ def render_rays(
 def _evaluate(
     field: Field, origins: Tensor, directions: Tensor, depths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Colour [B, R, K, 3] and raw density [B, R, K] at depths [B, R, K]; outside the box,
-    nothing.
+    """Colour [B, R, K, 3] and raw density [B, R, K] at depths [B, R, K].
+
+    Outside the box the colour is 0 and the density that of empty space.
     """
     points = origins[..., None, :] + depths[..., None] * directions[..., None, :]
     rgb, raw = field(points.flatten(1, 2))

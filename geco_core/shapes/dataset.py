@@ -142,9 +142,7 @@ def collate(examples: Sequence[ShapeExample]) -> dict[str, Any]:
 
 
 def surface_cloud(made: ShapeObject, count: int) -> np.ndarray:
-    """`count` visible surface points float32 [count, 3] of an object: its ground truth for
-    point-set metrics.
-    """
+    """Visible surface points float32 [count, 3]: the ground truth of point-set metrics."""
     return sample_surface(made, count, _stream(made.seed, "color")).points
 
 

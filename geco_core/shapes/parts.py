@@ -61,9 +61,7 @@ def ellipsoid(center: Vec, radii: Vec, *, turn: np.ndarray | None = None) -> Ell
 
 
 def frustum(center: Vec, bottom: float, top: float, height: float, *, axis: Vec = Z) -> Frustum:
-    """Round frustum about `axis`: radius `bottom` behind, `top` ahead; `height` is the full
-    length.
-    """
+    """Round frustum about `axis`: radius `bottom` behind, `top` ahead, full length `height`."""
     return Frustum(
         rotation=frame(axis),
         translation=np.array(center),

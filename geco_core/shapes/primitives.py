@@ -53,16 +53,15 @@ class Primitive:
         return self._distance(local_P3)
 
     def mesh(self) -> tuple[Array, Array]:
-        """Vertices float64 [N, 3] outside, faces int64 [F, 3] counter-clockwise seen from outside
-        the solid.
+        """Vertices float64 [N, 3] in the outer frame, faces int64 [F, 3].
+
+        Faces are counter-clockwise seen from outside the solid.
         """
         vertices_N3, faces_F3 = self._surface()
         return vertices_N3 @ self.rotation.T + self.translation, faces_F3
 
     def scaled(self, factor: float, centre: Array) -> Self:
-        """The primitive after p -> factor (p - centre); lengths are multiplied by
-        `factor` > 0.
-        """
+        """The primitive after p -> factor (p - centre); `factor` > 0 multiplies all lengths."""
         lengths = {
             field.name: getattr(self, field.name) * factor
             for field in fields(self)
@@ -201,8 +200,9 @@ class Capsule(Primitive):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Prism(Primitive):
-    """Convex polygon `corners` [K, 2] (counter-clockwise, own xy) extruded by `half_depth` to both
-    sides of own z.
+    """Convex polygon extruded by `half_depth` to both sides of own z.
+
+    `corners` is [K, 2], counter-clockwise in own xy.
     """
 
     corners: Array

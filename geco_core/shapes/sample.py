@@ -57,8 +57,9 @@ def sample_surface(made: ShapeObject, count: int, generator: np.random.Generator
 
 
 def sample_sdf(made: ShapeObject, count: int, generator: np.random.Generator) -> SdfSamples:
-    """`count` signed distances: half at surface points + N(0, 0.05^2) per axis, half uniform in
-    the box.
+    """`count` signed distances: half near the surface, half uniform in the box.
+
+    Near means surface points + N(0, 0.05^2) per axis.
     """
     near = count // 2
     near_N3, _ = _visible_points(made, near, generator)

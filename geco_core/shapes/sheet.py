@@ -46,8 +46,9 @@ def strip(made: ShapeObject, size: int, elevation_deg: float = 10.0) -> list[np.
 def class_sheet(
     *, names: Sequence[str] = CLASS_NAMES, variants: int = 2, size: int = 64
 ) -> np.ndarray:
-    """One row per class: `variants` objects (seeds 0, 1, ...) side by side, seven views each; RGB
-    uint8.
+    """One row per class, RGB uint8.
+
+    `variants` objects (seeds 0, 1, ...) side by side, seven views each.
     """
     images = []
     for name in names:

@@ -77,8 +77,9 @@ def unit_sphere(segments: int) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=4)
 def cube_grid(cells: int) -> tuple[Array, Array]:
-    """Surface of [-1, 1]^3 with `cells` x `cells` quads per side; vertices are not shared between
-    sides.
+    """Surface of [-1, 1]^3 with `cells` x `cells` quads per side.
+
+    Vertices are not shared between sides.
     """
     u, v = np.meshgrid(np.linspace(-1, 1, cells + 1), np.linspace(-1, 1, cells + 1), indexing="ij")
     n = cells + 1

@@ -40,8 +40,9 @@ _ORTHO_AXES = {
 
 
 def ortho_poses() -> torch.Tensor:
-    """Camera-to-world float32 [6, 4, 4] of the axis-parallel views, in the order of `ORTHO_NAMES`,
-    radius 2.
+    """Camera-to-world float32 [6, 4, 4] of the axis-parallel views, at distance 2.
+
+    In the order of `ORTHO_NAMES`.
     """
     poses = torch.eye(4).repeat(6, 1, 1)
     for pose, name in zip(poses, ORTHO_NAMES, strict=True):
@@ -52,8 +53,9 @@ def ortho_poses() -> torch.Tensor:
 
 
 def condition_view(made: ShapeObject, elevation_deg: float, size: int) -> np.ndarray:
-    """RGBA uint8 [S, S, 4], straight alpha: the object from azimuth 0, field of view 30 degrees,
-    radius 4.
+    """The object from azimuth 0, field of view 30 degrees, radius 4.
+
+    RGBA uint8 [S, S, 4], straight alpha.
     """
     pose = cameras.orbit_pose(0.0, elevation_deg, CONDITION_RADIUS)[None]
     ids = _visible(made, pose, cameras.projection(CONDITION_FOV_DEG), size)
@@ -61,8 +63,9 @@ def condition_view(made: ShapeObject, elevation_deg: float, size: int) -> np.nda
 
 
 def rig_views(made: ShapeObject, rig: ViewRigConfig, size: int) -> np.ndarray:
-    """RGBA uint8 [V, S, S, 4], straight alpha: the object from the cameras of the rig, in its
-    order.
+    """The object from the cameras of the rig, in its order.
+
+    RGBA uint8 [V, S, S, 4], straight alpha.
     """
     ids = _visible(made, cameras.rig_poses(rig), cameras.projection(rig.fov_deg), size)
     return _paint(made, ids)
@@ -101,8 +104,9 @@ def _visible(made: ShapeObject, c2w: torch.Tensor, proj: torch.Tensor, size: int
 
 
 def _paint(made: ShapeObject, ids_VRR: np.ndarray) -> np.ndarray:
-    """Average the samples of each pixel; transparent pixels are white, so that careless resizing
-    does no harm.
+    """Average the samples of each pixel.
+
+    Transparent pixels are white, so that careless resizing does no harm.
     """
     palette = np.concatenate(
         [np.zeros((1, 4), np.float32), np.ones((len(made.faces), 4), np.float32)]

@@ -62,8 +62,9 @@ class Level:
 
 
 def level_strides(res: int, coarse_factor: int) -> list[int]:
-    """Node strides from the coarsest level down to 1: the largest power of two that keeps enough
-    coarse cells.
+    """Node strides from the coarsest level down to 1.
+
+    The first is the largest power of two that keeps enough coarse cells.
     """
     enough = max(_MIN_COARSE_RES, res / max(coarse_factor, 1))
     strides = [1]
@@ -85,8 +86,9 @@ def dilate_cells(mask_XYZ: Tensor, cells: int) -> Tensor:
 
 
 def child_cells(parents_XYZ: Tensor, cells: tuple[int, int, int]) -> Tensor:
-    """Mask of the next finer level's cells under a mask of parents; odd levels drop the outermost
-    child.
+    """Mask of the next finer level's cells under a mask of parents.
+
+    Odd levels drop the outermost child.
     """
     mask = parents_XYZ
     for axis in (2, 1, 0):

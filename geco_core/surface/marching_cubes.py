@@ -49,9 +49,7 @@ def marching_cubes(field_XYZ: Tensor, level: float) -> tuple[Tensor, Tensor]:
 
 
 def _cut_edges(inside_XYZ: Tensor) -> Tensor:
-    """Int64 [V] keys 3 * lower node + axis of the grid edges with ends on different sides,
-    ascending.
-    """
+    """Int64 [V] keys 3 * lower node + axis of the grid edges that are cut, ascending."""
     cut = torch.zeros((*inside_XYZ.shape, 3), dtype=torch.bool, device=inside_XYZ.device)
     for axis in range(3):
         size = inside_XYZ.shape[axis] - 1
@@ -82,9 +80,8 @@ def _crossings(field_XYZ: Tensor, level: float, key_V: Tensor, grid: RegularGrid
 def _faces(inside_N: Tensor, cells: SurfaceCells, key_V: Tensor) -> Tensor:
     """Int64 [F, 3] vertex indices of the triangles of every surface cube, cube by cube."""
     tables = tables_on(inside_N.device)
-    cases_S = corner_cases(
-        torch.where(inside_N, 1.0, -1.0), cells
-    )  # the low side is the tables' inside
+    # The low side is the tables' inside.
+    cases_S = corner_cases(torch.where(inside_N, 1.0, -1.0), cells)
     edge_T3 = tables.triangles[cases_S]  # [S, T, 3], padded with -1
     row, place = (edge_T3[..., 0] >= 0).nonzero(as_tuple=True)
     edge_F3 = edge_T3[row, place]

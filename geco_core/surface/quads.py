@@ -51,9 +51,8 @@ def quads_of(
     )
     start_Q = (key_K[:-3] == key_K[3:]).nonzero().view(-1)
     owner_Q4 = start_Q[:, None] + torch.arange(4, device=sdf.device)
-    place_Q4 = cut_K[
-        by_edge_K[owner_Q4]
-    ]  # positions in [S, 12], cubes ascending because the sort is stable
+    # Positions in [S, 12]; cubes ascend because the sort is stable.
+    place_Q4 = cut_K[by_edge_K[owner_Q4]]
     quad_Q4 = (dual_S12 + first_S[:, None]).view(-1)[place_Q4]
     outside_Q = sdf.detach()[nodes_S12.reshape(-1)[place_Q4[:, 0]]] >= 0
     ways_24 = torch.tensor([[2, 3, 1, 0], [0, 1, 3, 2]], device=sdf.device)

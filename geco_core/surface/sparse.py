@@ -136,8 +136,9 @@ class _Evaluation:
         return crossed_cubes(self.inside).logical_and_(reduce_corners(self.known, every=True))
 
     def grow(self, surface_XYZ: Tensor) -> Tensor:
-        """Follow the surface across sign-changing faces into unknown cells; returns the surface
-        cells, complete.
+        """Follow the surface across sign-changing faces into unknown cells.
+
+        Returns all surface cells.
         """
         while True:
             known_cells = reduce_corners(self.known, every=True)

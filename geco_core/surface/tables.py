@@ -54,9 +54,7 @@ Loop = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Face:
-    """One face of the cube: its outward direction and its corners, counter-clockwise seen from
-    outside.
-    """
+    """One face of the cube: outward direction, and corners counter-clockwise from outside."""
 
     direction: tuple[int, ...]
     ring: tuple[int, ...]
@@ -122,8 +120,9 @@ def _loops_of(case: int) -> list[Loop]:
 
 
 def _smallest_corner(loop: Loop, case: int) -> int:
-    """The sort key of a loop: smallest inside corner it touches, or outside corner if the inside is
-    connected.
+    """The sort key of a loop: the smallest inside corner it touches.
+
+    The smallest outside corner where the inside is connected.
     """
     wanted = 1 if _num_inside_parts(case) > 1 else 0
     corners = EDGE_CORNERS[list(loop)].ravel().tolist()

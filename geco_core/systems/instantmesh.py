@@ -102,8 +102,9 @@ class InstantMeshSystem:
 
     @torch.inference_mode()
     def reconstruct(self, views: MultiView) -> list[Generated]:
-        """One mesh (glTF frame, vertex colours) per row of `views`; an empty surface becomes a
-        `BadItem`.
+        """One mesh (glTF frame, vertex colours) per row of `views`.
+
+        An empty surface becomes a `BadItem`.
         """
         started = time.perf_counter()
         images = resize_views(views.images.to(self._device), self.config.reconstructor.input_size)
@@ -115,7 +116,9 @@ class InstantMeshSystem:
         self._synchronize()
         self._timing["reconstruct"] = time.perf_counter() - started
         started = time.perf_counter()
-        results = [self._extract(planes_13CHW) for planes_13CHW in torch.cat(planes).float().split(1)]
+        results = [
+            self._extract(planes_13CHW) for planes_13CHW in torch.cat(planes).float().split(1)
+        ]
         self._timing["extract"] = time.perf_counter() - started
         return results
 

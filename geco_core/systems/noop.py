@@ -131,7 +131,6 @@ def _break(fault: str) -> None:
     if fault == "fatal":
         raise Fatal("noop fault that stops the run", remedy="remove the fault")
     if fault == "hang":
-        ctypes.PyDLL(None).sleep(
-            HANG_S
-        )  # PyDLL keeps the GIL: only a watchdog outside of it can end this
+        # PyDLL keeps the GIL: only a watchdog outside of it can end this.
+        ctypes.PyDLL(None).sleep(HANG_S)
     ctypes.string_at(0)  # reads address zero

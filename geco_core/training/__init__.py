@@ -1,3 +1,4 @@
-"""Training of the micro models from procedural seeds: a plain resumable loop, an example cache, and
-one task per model.
+"""Training of the micro models from procedural seeds.
+
+A plain resumable loop, an example cache, and one task per model.
 """

@@ -71,8 +71,9 @@ class ExampleCache:
         return pixels.movedim(-1, -3).float() / 255.0
 
     def points(self, name: str, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """`sdf` or `color` samples at `columns` -> points [b, p, 3] (world) and values [b, p] or
-        [b, p, 3].
+        """Points [b, p, 3] (world) and values [b, p] or [b, p, 3] of `sdf` or `color` samples.
+
+        `columns` [p] picks the samples.
         """
         picked = columns.numpy()
         points = np.stack([self._maps[f"{name}_points"][int(i)][picked] for i in rows])
@@ -82,8 +83,9 @@ class ExampleCache:
 
 
 def epoch_rows(length: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """Rows of the batch at `step`: consecutive slices of a fresh permutation per epoch, a pure
-    function of the step.
+    """Rows of the batch at `step`, a pure function of it.
+
+    Consecutive slices of a fresh permutation per epoch.
     """
     per_epoch = length // batch_size
     epoch, offset = divmod(step, per_epoch)
@@ -142,8 +144,6 @@ def _fill(job: tuple[Path, CacheSpec, int, int]) -> int:
 
 
 def framed_condition(rgba: np.ndarray, size: int, ratio: float) -> np.ndarray:
-    """Frame an RGBA render the way `System.prepare` frames a user's image: uint8 [size, size, 3] on
-    white.
-    """
+    """An RGBA render framed as `System.prepare` frames images: uint8 [size, size, 3] on white."""
     framed = composite(resize_foreground(rgba, ratio), "white")
     return np.asarray(Image.fromarray(framed).resize((size, size), Image.Resampling.BILINEAR))

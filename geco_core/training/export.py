@@ -1,6 +1,4 @@
-"""Write trained micro weights as float16 safetensors, and install them in the package pinned by
-digest.
-"""
+"""Trained micro weights as float16 safetensors, installed and pinned by digest."""
 
 from __future__ import annotations
 

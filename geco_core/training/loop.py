@@ -42,8 +42,9 @@ class LoopConfig:
     bfloat16: bool = True
 
     def rate(self, step: int) -> float:
-        """Learning rate at `step` (0-based): linear warm-up, constant, linear decay to
-        `final_rate_share`.
+        """Learning rate at `step` (0-based).
+
+        Linear warm-up, constant, linear decay to `final_rate_share`.
         """
         rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
         left = (self.steps - step) / max(1, self.decay_steps)
@@ -52,9 +53,7 @@ class LoopConfig:
 
 
 class Task(Protocol):
-    """What the loop trains: a module, a loss on the batch of a step, and an evaluation of the EMA
-    weights.
-    """
+    """What the loop trains: a module, a loss per step, an evaluation of the EMA weights."""
 
     @property
     def model(self) -> nn.Module:
@@ -66,8 +65,9 @@ class Task(Protocol):
         ...
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
-        """Numbers on held-out objects (called with EMA weights in place); may write images into
-        `folder`.
+        """Numbers on held-out objects, with the EMA weights in place.
+
+        May write images into `folder`.
         """
         ...
 

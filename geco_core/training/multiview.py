@@ -27,8 +27,9 @@ from geco_core.training.cache import ExampleCache, epoch_rows
 
 @dataclass(frozen=True)
 class MultiViewTaskConfig:
-    """`last_step_share` of each batch is drawn at the last timestep; the rest is uniform over all
-    of them.
+    """Numbers of the task.
+
+    `last_step_share` of each batch is drawn at the last timestep, the rest uniformly over all.
     """
 
     batch_size: int = 8
@@ -81,9 +82,7 @@ class MultiViewTask:
         return errors_B.mean(), parts
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
-        """Six-view PSNR (dB) of one-step and multi-step samples on held-out objects, and a contact
-        sheet.
-        """
+        """View PSNR (dB) of one-step and multi-step samples on held-out objects, and a sheet."""
         rows = torch.arange(self._config.evaluate_objects)
         truth = self._heldout.images("views", rows)
         conditions = self._heldout.images("condition", rows)

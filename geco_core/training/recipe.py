@@ -37,8 +37,9 @@ STAGES = ("cache", "multiview", "reconstructor", "teacher_views", "finetune")
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """Everything `geco train-micro instantmesh` reads; `docs/lab` records what each number was
-    tried against.
+    """Everything `geco train-micro instantmesh` reads.
+
+    `docs/lab` records what each number was tried against.
     """
 
     seed: int = 0
@@ -116,9 +117,7 @@ class Workspace:
         return model
 
     def weights(self, stage: str) -> Path:
-        """The finished weights of a stage (float32 EMA); the file's existence means the stage is
-        done.
-        """
+        """The finished weights of a stage (float32 EMA); where the file is, the stage is done."""
         return self.folder / stage / "weights.pt"
 
 
@@ -130,8 +129,9 @@ def run_stage(
     progress: Progress,
     processes: int = 2,
 ) -> None:
-    """Run one stage to its end (a finished stage returns at once). Raises `Fatal` on an unknown
-    stage.
+    """Run one stage to its end; a finished stage returns at once.
+
+    Raises `Fatal` on an unknown stage.
     """
     if stage not in STAGES:
         raise Fatal(f"unknown training stage {stage!r}", remedy=f"one of {', '.join(STAGES)}")

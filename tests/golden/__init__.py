@@ -1,3 +1,4 @@
-"""Golden vectors: inputs, small random weights and outputs of the original implementations, and the
-runner over them.
+"""Golden vectors of the original implementations, and the runner over them.
+
+A vector holds inputs, small random weights and outputs.
 """

@@ -31,9 +31,7 @@ A = TypeVar("A", bound="type[Adapter]")
 
 
 class GoldenError(Exception):
-    """A case that can not be run: its files do not fit together or its adapter can not be
-    imported.
-    """
+    """A case that can not be run: files that do not fit together, a broken adapter."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """The verdict on one output: largest absolute error, the tolerance it was held to, and a note
-    on failure.
-    """
+    """The verdict on one output: largest absolute error, tolerance, a note on failure."""
 
     case: str
     output: str
@@ -105,14 +101,13 @@ class Adapter:
     """
 
     def run(self, case: Case) -> dict[str, Tensor]:
-        """Our outputs, keyed like the stored ones without `out/`. More keys than stored are
-        ignored.
-        """
+        """Our outputs, keyed like the stored ones without `out/`; more keys are ignored."""
         raise NotImplementedError
 
     def tolerance(self, case: Case, output: str) -> tuple[float, float]:
-        """`(rtol, atol)` for one output. Default: exact for integers and booleans, else the JSON's
-        `rtol`, `atol`.
+        """`(rtol, atol)` for one output.
+
+        By default exact for integers and booleans, else the JSON's `rtol` and `atol`.
         """
         stored = case.outputs.get(output)
         if stored is not None and not stored.is_floating_point():
@@ -122,8 +117,9 @@ class Adapter:
     def compare(
         self, case: Case, output: str, ours: Tensor, theirs: Tensor, rtol: float, atol: float
     ) -> tuple[float, bool]:
-        """`(largest absolute error, ok)`. Default: `|ours - theirs| <= atol + rtol |theirs|`
-        everywhere.
+        """`(largest absolute error, ok)`.
+
+        By default `|ours - theirs| <= atol + rtol |theirs|` everywhere.
         """
         return compare_close(ours, theirs, rtol, atol)
 
@@ -238,9 +234,7 @@ def load_case(path: Path) -> Case:
 
 
 def case_paths(sources: Iterable[Path]) -> list[Path]:
-    """The cases named by files and folders: one path per case, sorted within a folder, each
-    once.
-    """
+    """The cases named by files and folders, each once; sorted within a folder."""
     found: dict[Path, None] = {}
     for source in sources:
         if not source.exists():
@@ -263,8 +257,9 @@ def evaluate(path: Path) -> list[Row] | None:
 
 
 def compare_close(ours: Tensor, theirs: Tensor, rtol: float, atol: float) -> tuple[float, bool]:
-    """`(largest absolute error, all within atol + rtol |theirs|)`; NaN equals NaN, shapes must
-    agree.
+    """`(largest absolute error, all within atol + rtol |theirs|)`.
+
+    NaN equals NaN, shapes must agree.
     """
     if ours.shape != theirs.shape:
         return float("inf"), False
@@ -278,8 +273,9 @@ def compare_close(ours: Tensor, theirs: Tensor, rtol: float, atol: float) -> tup
 
 
 def compare_point_sets(ours: Tensor, theirs: Tensor, atol: float) -> tuple[float, bool]:
-    """Two point lists [N, D] as sets: the larger of both directed nearest-neighbour distances, held
-    to `atol`.
+    """Two point lists [N, D] as sets.
+
+    The larger of both directed nearest-neighbour distances is held to `atol`.
     """
     if ours.shape != theirs.shape:
         return float("inf"), False

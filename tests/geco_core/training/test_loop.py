@@ -1,6 +1,4 @@
-"""The training loop: resuming gives the same weights as never having stopped; the schedule; the
-EMA; refusals.
-"""
+"""The training loop: resuming equals never having stopped; schedule, EMA, refusals."""
 
 from __future__ import annotations
 

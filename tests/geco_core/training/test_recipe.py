@@ -1,6 +1,4 @@
-"""The whole recipe at toy length: every stage runs, resumes, and exports files that the system
-loads.
-"""
+"""The whole recipe at toy length: stages run, resume, and export files that load."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""FlexiCubes cases: a field, positions and weights in; meshes of both modes and both face orders,
-and gradients.
-"""
+"""FlexiCubes cases: meshes of both modes and both face orders, and gradients."""
 
 from __future__ import annotations
 
@@ -23,12 +21,12 @@ _GRADIENT_TOLERANCE = 1e-3
 
 @adapter("flexicubes")
 class FlexiCubesAdapter(Adapter):
-    """Runs every variant stored in a case on the stored cubes; the arithmetic grid must select the
-    same cubes.
-    """
+    """Runs every variant on the stored cubes; the arithmetic grid must select the same."""
 
     def run(self, case: Case) -> dict[str, Tensor]:
-        """Outputs `{unit,rand}_{eval,train}_{verts,faces,Ldev}[_upstream]`, `grad_*`, `surf_cubes`,
+        """Every stored output.
+
+        `{unit,rand}_{eval,train}_{verts,faces,Ldev}[_upstream]`, `grad_*`, `surf_cubes` and
         `case_ids`.
         """
         inputs = case.inputs
@@ -47,8 +45,9 @@ class FlexiCubesAdapter(Adapter):
         return outputs
 
     def tolerance(self, case: Case, output: str) -> tuple[float, float]:
-        """Faces exact; 2e-6 absolute without weights, 2e-5 with; gradients 1e-3 of the value and of
-        the largest.
+        """Faces exact; 2e-6 absolute without weights, 2e-5 with.
+
+        Gradients 1e-3 of the value and of the largest.
         """
         stored = case.outputs[output]
         if not stored.is_floating_point():
@@ -83,8 +82,9 @@ class FlexiCubesAdapter(Adapter):
         return outputs
 
     def _gradients(self, case: Case, grid: RegularGrid) -> dict[str, Tensor]:
-        """Gradients of sum(vertices * stored weights) + 3 mean(deviation), training mode, through
-        the grid path.
+        """Gradients of sum(vertices * stored weights) + 3 mean(deviation).
+
+        In training mode, through the grid path.
         """
         inputs = case.inputs
         leaves = {n: inputs[n].clone().requires_grad_() for n in ("x", "s", *_WEIGHTS)}

@@ -19,7 +19,9 @@ RESIZED = "views_resized_"
 
 @adapter("image_prep")
 class ImagePrep(Adapter):
-    """`in/rgba` through the processors (on white), `in/grid_image` into views, `in/tensor` through
+    """The stored inputs through our preparation.
+
+    `in/rgba` through the processors (on white), `in/grid_image` into views, `in/tensor` through
     the affine constants.
     """
 

@@ -1,6 +1,4 @@
-"""Inventories of the published InstantMesh and InstantNeRF checkpoints, against our models on
-meta.
-"""
+"""Inventories of the published reconstructor checkpoints, against our models on meta."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Inventories of the published Zero123++ parts at full size, against our model on the meta
-device.
-"""
+"""Inventories of the published Zero123++ parts at full size, against our model on meta."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ class Zero123PlusInventory(InventoryAdapter):
 
 
 def model_config(part: str, published: Mapping[str, Any]) -> MultiViewConfig:
-    """A model whose `part` has the published configuration; the other parts are as small as
-    fits.
-    """
+    """A model whose `part` has the published configuration; the others are as small as fits."""
     widths = {
         "unet": "cross_attention_dim",
         "text_encoder": "hidden_size",

@@ -143,6 +143,7 @@ def test_the_same_run_gives_the_same_page(storage: LocalStorage, tmp_path: Path)
 
 def test_the_sample_is_spread_and_limits_leave_a_note(storage: LocalStorage) -> None:
     page = _built(storage, max_assets=2)
+    first_glb = base64.b64decode(page.script("glb-0"))
     details = json.loads(page.script("asset-data"))
     assert [asset["item_id"] for asset in details] == ["object-00", "object-04"]
     assert "2 of 5, spread evenly over the run" in page.text
@@ -150,7 +151,7 @@ def test_the_sample_is_spread_and_limits_leave_a_note(storage: LocalStorage) -> 
     details = json.loads(page.script("asset-data"))
     assert all("see the dataset" in asset["glb_note"] for asset in details)
     assert all(asset["views"] for asset in details)
-    page = _built(storage, max_assets=2, max_total_glb_bytes=40_000)
+    page = _built(storage, max_assets=2, max_total_glb_bytes=len(first_glb))
     notes = [asset["glb_note"] for asset in json.loads(page.script("asset-data"))]
     assert notes[0] == ""
     assert "The page is full" in notes[-1]
