@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--shard-size", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--stop-after-s", type=float, default=600.0)
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results")
+    parser.add_argument("--json", action="store_true", help="write benchmarks/results")
     options = parser.parse_args()
     print_machine()
     with tempfile.TemporaryDirectory(prefix="geco-bench-") as folder:
@@ -99,7 +99,7 @@ def main() -> int:
         "limit_mb": LIMIT_MB,
     }
     print(json.dumps(result, indent=1))
-    if options.save:
+    if options.json:
         print(save_result("driver_memory", result))
     return 0 if 0 < measured["peak_rss_mb"] < LIMIT_MB and made else 1
 

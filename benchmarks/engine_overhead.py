@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--preset", default="micro")
     parser.add_argument("--images", type=Path, help="folder of PNG files, for image systems")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--save", action="store_true", help="write benchmarks/results")
+    parser.add_argument("--json", action="store_true", help="write benchmarks/results")
     parser.add_argument("words", nargs="*", help="settings, e.g. model.generate_s=0.1")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -130,7 +130,7 @@ def main() -> int:
         "target": TARGET,
     }
     print(json.dumps(result, indent=1))
-    if options.save:
+    if options.json:
         print(save_result(f"engine_overhead_{options.system}", result))
     return 0 if result["ratio"] >= TARGET else 1
 

@@ -31,8 +31,11 @@ CHANNELS, PLANE, HIDDEN = 16, 48, 64
 
 
 def triplane_field(cutoff: float, seed: int) -> Callable[[Tensor], Tensor]:
-    """Points [P, 3] to values [P]: |p| - 0.6 plus a tenth of an MLP on planes without frequencies
-    above `cutoff`.
+    """Points [P, 3] to values [P]: |p| - 0.6 plus a tenth of an MLP on bandlimited planes.
+
+    Args:
+        cutoff: highest frequency in the planes, in periods per plane.
+        seed: of planes and weights.
     """
     draw = torch.Generator().manual_seed(seed)
     spectrum = torch.fft.fft2(torch.randn(3, CHANNELS, PLANE, PLANE, generator=draw))
@@ -55,9 +58,7 @@ def triplane_field(cutoff: float, seed: int) -> Callable[[Tensor], Tensor]:
 
 
 def gradient_p99(field: Callable[[Tensor], Tensor], seed: int) -> float:
-    """99th percentile of the gradient's length at random points: how far the field is from a
-    distance (1.0).
-    """
+    """99th percentile of the gradient's length at random points; a distance field has 1.0."""
     draw = torch.Generator().manual_seed(seed)
     points = (torch.rand(20000, 3, generator=draw) - 0.5) * 1.8
     with torch.enable_grad():

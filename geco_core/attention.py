@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Above this many scores per head the written-out product would hold too large a matrix; the fused
-# kernel streams it.
+# More scores per head than this are a matrix too large to hold; the fused kernel streams them.
 _EXPLICIT_LIMIT = 2048 * 2048
 
 

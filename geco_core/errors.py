@@ -51,8 +51,8 @@ class ForgeError(Exception):
         message: what is wrong, in one sentence, with the numbers that show it.
         remedy: what the user can do about it.
         item_id: the manifest item concerned, when there is one.
-        stage: the stage that noticed (`plan`, `fetch`, `decode`, `frame`, `multiview`,
-            `reconstruct`, `extract`, `finish`, `commit`, ...), when there is one.
+        stage: the stage that noticed (`plan`, `fetch`, `prepare`, `multiview`, `reconstruct`,
+            `extract`, `finish`, `commit`, ...), when there is one.
     """
 
     def __init__(
@@ -79,8 +79,7 @@ class ForgeError(Exception):
         return f"{text} Remedy: {self.remedy}" if self.remedy else text
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only constructors do not survive the default pickling that Ray uses between
-        # processes.
+        # Default pickling, by which errors cross processes, fails on keyword-only constructors.
         return (_rebuild, (type(self), self.message, dict(self.__dict__)))
 
 

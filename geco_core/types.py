@@ -1,5 +1,4 @@
-"""The few nouns everything speaks: Item, Condition, MultiView, Mesh, Outcome, Shard, System,
-Teacher.
+"""The few nouns everything speaks.
 
 Frames. Models work in the *world* frame: right-handed, z up, the front of an object faces +x. A
 `Mesh` is in the *glTF* frame: right-handed, y up, the front faces +z. `geco_core.mesh.frames` holds
@@ -118,6 +117,7 @@ class Outcome:
         asset: the finished asset when done.
         timing: seconds spent per stage, attributed to this item.
         source_sha256: digest of the source bytes when they were read.
+        notes: remarks of preparation (`Condition.notes`).
     """
 
     item_id: str

@@ -13,18 +13,23 @@ import fcntl
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from geco_core.config.run import ClusterConfig
 from geco_core.errors import Fatal
 
 DASHBOARD_HOST = "127.0.0.1"
 _MEGABYTE = 2**20
+_ALARM_EVERY_S = 5.0
 
 
 @contextlib.contextmanager
@@ -36,7 +41,7 @@ def cluster(config: ClusterConfig, variables: dict[str, str]) -> Iterator[dict[s
         variables: environment variables of every worker process, set before any import.
 
     Raises:
-        Fatal: Ray does not start or does not answer.
+        Fatal: Ray does not start or does not answer in time.
     """
     if ray.is_initialized():  # the caller's own connection: use it, leave it
         yield dict(ray.cluster_resources())
@@ -46,12 +51,13 @@ def cluster(config: ClusterConfig, variables: dict[str, str]) -> Iterator[dict[s
         if folder is None and not config.address:
             parent = Path(tempfile.gettempdir()) / f"geco-{os.getuid()}"
             folder = str(stack.enter_context(private_folder(parent)))
+        stack.callback(ray.shutdown)  # also ends what a failed start left behind
         try:
-            ray.init(**_arguments(config, variables, folder))
-        except (OSError, RuntimeError, ValueError, ConnectionError, TimeoutError) as error:
-            remedy = "run `geco doctor`, or use engine=inline"
-            raise Fatal(f"Ray did not start: {error}", remedy=remedy) from error
-        stack.callback(ray.shutdown)
+            with _time_limit(config.start_timeout_s):
+                ray.init(**_arguments(config, variables, folder))
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            remedy = "run `geco doctor`, use engine=inline, or raise cluster.start_timeout_s"
+            raise Fatal(f"Ray did not start: {error}", remedy=remedy, stage="cluster") from error
         yield dict(ray.cluster_resources())
 
 
@@ -76,13 +82,42 @@ def _arguments(
 
 
 @contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in the block after `seconds`; only the main thread can be interrupted.
+
+    The alarm repeats, because code that is retrying something may swallow the first one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(*_: object) -> None:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    begun = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, expire)
+    left, every = signal.setitimer(signal.ITIMER_REAL, seconds, _ALARM_EVERY_S)
+    try:
+        yield
+    finally:  # the caller may have had an alarm of its own
+        left = max(0.001, left - (time.monotonic() - begun)) if left else 0.0
+        signal.setitimer(signal.ITIMER_REAL, left, every)
+        signal.signal(signal.SIGALRM, handler)
+
+
+@contextlib.contextmanager
 def private_folder(parent: Path) -> Iterator[Path]:
     """A folder of this process below `parent`, removed at the end.
 
     Its lock dies with the process, however it dies, so the folders of killed commands are found by
     their free locks and removed here: they can not clean up after themselves.
+
+    Raises:
+        Fatal: `parent` belongs to somebody else, who could read or replace what is in it.
     """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if parent.lstat().st_uid != os.getuid():
+        raise Fatal(f"{parent} belongs to another user", remedy="set cluster.temp_dir or TMPDIR")
     for lock in parent.glob("*.lock"):
         with contextlib.suppress(OSError), lock.open("r+b") as held:  # busy: its owner lives
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,10 +125,11 @@ def private_folder(parent: Path) -> Iterator[Path]:
             lock.unlink(missing_ok=True)
     # Short, because Ray keeps Unix sockets below it and their paths are limited to 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="r", dir=parent))
-    lock = folder.with_suffix(".lock")
+    unlocked, lock = folder.with_suffix(".new"), folder.with_suffix(".lock")
     try:
-        with lock.open("wb") as held:
+        with unlocked.open("wb") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
+            unlocked.rename(lock)  # nobody ever sees it unlocked while its owner lives
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

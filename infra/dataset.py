@@ -23,6 +23,7 @@ ROW_GROUP_ROWS = 32
 SUMMARY_KEY = b"geco.shard"
 RENAMED_PREFIX = "manifest_"
 TIMED_STAGES = ("fetch", "prepare", "generate", "multiview", "reconstruct", "extract", "finish")
+GENERATE_PARTS = ("multiview", "reconstruct", "extract")  # measured inside of `generate`
 _STATISTICS = ["item_id", "status", "reason", "seed"]
 
 _MESH = pa.struct(

@@ -31,9 +31,6 @@ def fetch(source: str, *, max_bytes: int, item_id: str | None = None) -> bytes:
             raise _too_many(source, info.st_size, max_bytes, item_id)
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:  # it grew, or its size is not what it says
-            raise _too_many(source, len(data), max_bytes, item_id)
-        return data
     except FileNotFoundError as error:
         raise _bad(
             f"{source} does not exist", Reason.NOT_FOUND, item_id, "check the path"
@@ -46,6 +43,9 @@ def fetch(source: str, *, max_bytes: int, item_id: str | None = None) -> bytes:
         raise _bad(
             f"{source} can not be read: {error}", Reason.FETCH_FAILED, item_id, ""
         ) from error
+    if len(data) > max_bytes:  # it grew, or its size is not what it says
+        raise _too_many(source, len(data), max_bytes, item_id)
+    return data
 
 
 def _local_path(source: str, item_id: str | None) -> Path:

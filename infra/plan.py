@@ -110,18 +110,33 @@ def open_run(
         ConfigError: the run folder was made with another configuration.
         ManifestError: ... with another manifest.
     """
-    record = _record(config, plan, system, environment, created_at)
+    record = _record(config, plan, system) | {
+        "created_at": created_at,
+        "environment": dict(environment),
+    }
     standing = create_once(storage, RUN_KEY, record)
+    check_run(standing, config, plan, system)
+    return standing
+
+
+def check_run(
+    standing: Mapping[str, Any], config: RunConfig, plan: Plan, system: SystemDescription
+) -> None:
+    """Refuse to go on with a run that pins something else.
+
+    Raises:
+        ConfigError: `standing`, its `run.json`, was made with another configuration.
+        ManifestError: ... with another manifest.
+    """
     if standing["manifest"]["digest"] != plan.manifest.digest:
         _refuse_manifest(standing, plan.manifest.source, plan.manifest.digest)
-    lines = difference(_pinned_view(standing), _pinned_view(record))
+    lines = difference(_pinned_view(standing), _pinned_view(_record(config, plan, system)))
     if lines:
         raise ConfigError(
             "this run folder was made with another configuration:\n  " + "\n  ".join(lines),
             remedy="give another --out folder, or the values on the left",
             stage="plan",
         )
-    return standing
 
 
 def read_run(storage: Storage) -> dict[str, Any] | None:
@@ -154,16 +169,9 @@ def config_digest(config: RunConfig, system: SystemDescription) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _record(
-    config: RunConfig,
-    plan: Plan,
-    system: SystemDescription,
-    environment: Mapping[str, Any],
-    created_at: str,
-) -> dict[str, Any]:
+def _record(config: RunConfig, plan: Plan, system: SystemDescription) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "created_at": created_at,
         "manifest": plan.manifest.to_json() | {"duplicates": plan.duplicates},
         "shard_size": plan.shard_size,
         "shards": plan.shards,
@@ -174,7 +182,6 @@ def _record(
             "weights": dict(system.weights),
             "licences": list(system.licences),
         },
-        "environment": dict(environment),
     }
 
 

@@ -1,5 +1,5 @@
-"""Logs as events with fields. `log_event(log, "shard_done", shard=3, wall_s=1.8)`, as text for
-people or JSON lines.
+"""Logs as events with fields, `log_event(log, "shard_done", shard=3, wall_s=1.8)`, written as text
+for people or as JSON lines.
 """
 
 from __future__ import annotations
@@ -46,9 +46,20 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(content, default=str)
 
 
+class _CurrentStderr(logging.Handler):
+    """Writes to what `sys.stderr` is right now: a live table on the terminal takes its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event."""
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except (OSError, ValueError):  # stderr is closed: nobody is left to tell
+            self.handleError(record)
+
+
 def configure_logging(style: Literal["text", "json"] = "text", *, debug: bool = False) -> None:
     """Send the project's events to stderr; other libraries only from warnings on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _CurrentStderr()
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for package in ("workflows", "actors", "infra", "geco_core"):

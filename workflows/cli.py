@@ -1,7 +1,8 @@
 """`geco`: one program, one verb per job. Running the same command again resumes.
 
 Exit codes: 0 every item is terminal and failures are within the limit; 1 they are not; 2 usage,
-configuration or manifest refused before any work; 3 the run had to stop; 130 interrupted.
+configuration or manifest refused before any work; 3 the run had to stop; 130 interrupted. `doctor`
+returns 1 when something needed is missing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import difflib
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,11 +20,13 @@ from rich.console import Console
 from geco_core.config.load import load
 from geco_core.config.run import RunConfig
 from geco_core.errors import ConfigError, ForgeError, ManifestError
+from infra.environment import code_version
 from infra.telemetry import configure_logging
 from workflows.doctor import diagnose
 from workflows.generate import GenerateResult, generate
 from workflows.plan import preview
 from workflows.status import status_json, status_text
+from workflows.words import counted
 
 OK, OVER_LIMIT, REFUSED, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 _FLAGS = ("system", "preset", "manifest", "out", "workers", "engine")
@@ -54,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="A manifest of images goes in, a Parquet dataset of meshes comes out.",
         epilog="example: geco generate --manifest photos/ --out runs/photos",
     )
+    parser.add_argument("--version", action="version", version=f"geco-forge {code_version()}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_plan(verbs)
     _add_generate(verbs)
@@ -76,29 +81,24 @@ def run_config(options: argparse.Namespace) -> RunConfig:
 def _guarded(run: Command, options: argparse.Namespace) -> int:
     try:
         return run(options)
-    except (ConfigError, ManifestError) as error:
-        return _told(error, options, REFUSED)
     except ForgeError as error:
-        return _told(error, options, STOPPED)
+        where = f" [{error.stage}]" if error.stage else ""
+        _tell(f"error{where}: {error.message}", error.remedy, debug=options.debug)
+        return REFUSED if isinstance(error, (ConfigError, ManifestError)) else STOPPED
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what is committed stays, the same command resumes\n")
         return INTERRUPTED
-    except Exception as error:
-        if options.debug:
-            raise
-        sys.stderr.write(
-            f"error: {type(error).__name__}: {error}\nremedy: add --debug to see where\n"
-        )
+    except Exception as error:  # noqa: BLE001 - the process border: no traceback unless asked for
+        remedy = "" if options.debug else "add --debug to see where"
+        _tell(f"error: {type(error).__name__}: {error}", remedy, debug=options.debug)
         return STOPPED
 
 
-def _told(error: ForgeError, options: argparse.Namespace, code: int) -> int:
-    if options.debug:
-        raise error
-    where = f" [{error.stage}]" if error.stage else ""
-    remedy = f"remedy: {error.remedy}\n" if error.remedy else ""
-    sys.stderr.write(f"error{where}: {error.message}\n{remedy}")
-    return code
+def _tell(text: str, remedy: str, *, debug: bool) -> None:
+    """Write the error being handled to stderr."""
+    if debug:
+        sys.stderr.write(traceback.format_exc())
+    sys.stderr.write(f"{text}\n" + (f"remedy: {remedy}\n" if remedy else ""))
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -113,19 +113,21 @@ def _summary(result: GenerateResult, out: str) -> str:
     state = result.state
     reasons = ", ".join(f"{reason} {count}" for reason, count in state.reasons.most_common())
     lines = [
-        f"{state.rows_done} of {result.plan.rows} items: {state.counts['done']} done, "
-        f"{state.failed} failed, {state.counts['skipped']} skipped"
-        + (f" ({reasons})" if reasons else "")
+        f"{state.rows_done:,} of {counted(result.plan.rows, 'item')}: "
+        f"{state.counts['done']:,} done, {state.failed:,} failed, "
+        f"{state.counts['skipped']:,} skipped" + (f" ({reasons})" if reasons else "")
     ]
     made = result.fresh.rows_done
     if made:
         rate = made / max(result.wall_s, 1e-9)
-        lines.append(f"made now: {made} items in {result.wall_s:.1f} s ({rate:.3g} items/s)")
+        lines.append(
+            f"made now: {counted(made, 'item')} in {result.wall_s:.1f} s ({rate:.3g} items/s)"
+        )
     if result.stopped:
         lines.append(f"stopped early: {result.stopped}")
     if not result.complete:
         lines.append("the same command resumes")
-    lines.append(f"dataset: {Path(out) / 'assets'}")
+    lines.append(f"dataset: {out.rstrip('/')}/assets")
     return "\n".join(lines) + "\n"
 
 
@@ -184,7 +186,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", help="Parquet, CSV, JSONL, a folder or a glob of images")
     parser.add_argument("--out", help="run folder; reused to resume")
     parser.add_argument("--system", help="instantmesh (default) or noop")
-    parser.add_argument("--preset", help="micro (default) or full")
+    parser.add_argument("--preset", help="micro (default)")
     parser.add_argument(
         "--config", metavar="YAML", help="settings file; everything else overrides it"
     )
@@ -198,8 +200,21 @@ def _add_plan(verbs: argparse._SubParsersAction) -> None:
     )
     _add_run_arguments(parser)
     parser.add_argument(
-        "--seconds-per-item", type=float, help="device seconds per item, if you know them"
+        "--seconds-per-item",
+        type=_positive,
+        metavar="S",
+        help="device seconds per item, if you know them",
     )
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
 
 
 def _add_generate(verbs: argparse._SubParsersAction) -> None:
@@ -207,7 +222,9 @@ def _add_generate(verbs: argparse._SubParsersAction) -> None:
     example = "geco generate --manifest photos.parquet --out runs/photos --workers 2 seed=7"
     parser = _verb(verbs, "generate", _generate, about, example)
     _add_run_arguments(parser)
-    parser.add_argument("--workers", type=int, help="model replicas (default: one per GPU, or one)")
+    parser.add_argument(
+        "--workers", type=int, help="processes with the model (default: one per GPU, else up to 2)"
+    )
     parser.add_argument(
         "--engine", choices=("ray", "inline"), help="inline: this process, without Ray"
     )
@@ -216,20 +233,24 @@ def _add_generate(verbs: argparse._SubParsersAction) -> None:
 def _add_status(verbs: argparse._SubParsersAction) -> None:
     about = "Print the state of a run, read from its folder alone."
     parser = _verb(verbs, "status", _status, about, "geco status runs/photos")
-    parser.add_argument("run_folder", metavar="RUN")
+    _add_run_folder(parser)
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def _add_report(verbs: argparse._SubParsersAction) -> None:
     about = "Write RUN/report/index.html: gallery, failures by reason, timing."
     parser = _verb(verbs, "report", _report, about, "geco report runs/photos")
-    parser.add_argument("run_folder", metavar="RUN")
+    _add_run_folder(parser)
+
+
+def _add_run_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_folder", metavar="RUN", help="the --out of geco generate")
 
 
 def _add_train_micro(verbs: argparse._SubParsersAction) -> None:
     about = "Train the micro weights from seeds on the CPU. The same command again resumes."
     parser = _verb(verbs, "train-micro", _train_micro, about, "geco train-micro --out runs/micro")
-    parser.add_argument("--system", default="instantmesh")
+    parser.add_argument("--system", default="instantmesh", help="instantmesh (the only one yet)")
     parser.add_argument("--out", required=True, help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the recipe")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from geco_core.errors import ForgeError
 from infra.storage import LocalStorage
+from workflows.words import counted
 
 GOOD, NOTE, BAD = "ok", "note", "FAIL"
 MIN_PYTHON = (3, 11)
@@ -31,6 +32,9 @@ _REQUIRED = (
     "PIL",
     "rich",
     "omegaconf",
+    "safetensors",
+    "scipy",
+    "jinja2",
 )
 _OPTIONAL = {
     "numba": "fast visibility on the CPU: pip install numba",
@@ -115,7 +119,7 @@ def _device() -> Iterator[Finding]:
 def _threads() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     limit = os.environ.get("OMP_NUM_THREADS")
-    detail = f"{cores} usable core(s), OMP_NUM_THREADS={limit or 'unset'}"
+    detail = f"{counted(cores or 1, 'usable core')}, OMP_NUM_THREADS={limit or 'unset'}"
     if limit == "1":
         yield Finding(GOOD, "threads", detail)
     else:

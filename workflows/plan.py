@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geco_core.config.run import RunConfig
-from infra.plan import Plan, make_plan, read_run
+from infra.plan import Plan, check_run, make_plan, read_run
 from infra.run_state import RunState, read_state
 from infra.storage import LocalStorage, Storage, open_storage
 from workflows.generate import describe_run_system
+from workflows.words import counted
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,25 @@ def preview(config: RunConfig, seconds_per_item: float | None = None) -> str:
     """The plan as text. Raises `ConfigError` or `ManifestError` exactly where `generate` would."""
     system = describe_run_system(config)
     with tempfile.TemporaryDirectory(prefix="geco-plan-") as folder:
-        # A preview leaves no run folder behind; an existing one is checked and its rates are used.
-        existing = bool(config.out) and Path(config.out).is_dir()
-        storage: Storage = open_storage(config.out) if existing else LocalStorage(Path(folder))
+        # A preview leaves no run folder behind; an existing run is checked and its rates are used.
+        storage: Storage = LocalStorage(Path(folder))
+        standing = None
+        if config.out:
+            standing = read_run(open_storage(config.out))
+        if standing is not None:
+            storage = open_storage(config.out)
         plan = make_plan(storage, config)
-        state = read_state(storage) if read_run(storage) is not None else RunState()
+        if standing is not None:
+            check_run(standing, config, plan, system)
+        state = read_state(storage)
     rate = known_rate(state, seconds_per_item)
     licences = ", ".join(system.licences) or "none"
+    shards = f"{plan.shards:,} of up to {counted(plan.shard_size, 'item')}"
     lines = [
         f"manifest    {config.manifest} ({plan.manifest.kind}, digest {plan.manifest.digest[:12]})",
         f"system      {config.system}-{config.preset}, licences {licences}",
-        f"items       {plan.rows}, of which {plan.duplicates} duplicate(s) will be skipped",
-        f"shards      {plan.shards} of up to {plan.shard_size} items, {state.shards_done} done",
+        f"items       {plan.rows:,}{_duplicates(plan.duplicates)}",
+        f"shards      {shards}, {state.shards_done:,} done",
         f"device time {_device_time(plan, state, rate)}",
         f"rate        {rate.source}",
     ]
@@ -51,7 +59,8 @@ def known_rate(state: RunState, given: float | None) -> Rate:
         seconds = state.seconds["generate"] / state.attempted
         return Rate(
             seconds,
-            f"{seconds:.3g} s per item, measured over {state.attempted} items of this run folder",
+            f"{seconds:.3g} s per item, measured over {counted(state.attempted, 'item')} "
+            "of this run folder",
         )
     return Rate(
         None, "unknown: no item of this run folder is made yet, and no --seconds-per-item was given"
@@ -59,12 +68,15 @@ def known_rate(state: RunState, given: float | None) -> Rate:
 
 
 def _device_time(plan: Plan, state: RunState, rate: Rate) -> str:
-    left = plan.rows - state.rows_done
     if rate.seconds is None:
         return "unknown (see rate)"
+    left = max(0, plan.rows - plan.duplicates - state.attempted)
+    if not left:
+        return "none: no item is left"
     hours = left * rate.seconds / 3600
-    return (
-        f"{hours:.3g} device-hours for {left} items"
-        if hours >= 0.01
-        else f"{hours * 3600:.3g} s for {left} items"
-    )
+    time = f"{hours:.3g} device-hours" if hours >= 0.01 else f"{hours * 3600:.3g} device-seconds"
+    return f"{time} for the {counted(left, 'item')} left"
+
+
+def _duplicates(number: int) -> str:
+    return f", of which {counted(number, 'duplicate')} will be skipped" if number else ""

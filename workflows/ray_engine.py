@@ -14,15 +14,21 @@ from actors.schedule import Schedule
 from actors.scheduler import ReplicaOptions, Scheduler
 from actors.spec import WorkerSpec
 from geco_core.config.run import RunConfig
+from geco_core.errors import ConfigError
 from infra.attempts import read_attempts
 from infra.cluster import cluster
 from infra.dataset import ShardSummary
 from infra.plan import Plan
+from infra.run_state import crashed_shards
 from infra.storage import Storage
 from infra.telemetry import log_event
 from workflows.progress import Progress
+from workflows.words import counted
 
 log = logging.getLogger(__name__)
+
+MAX_DEFAULT_CPU_WORKERS = 2
+CPU_REPLICA_BYTES = 2**30  # a micro replica holds about half of that
 
 
 def run_ray(
@@ -38,6 +44,8 @@ def run_ray(
     progress.note("starting Ray")
     with cluster(config.cluster, thread_environment(config.threads_per_replica)) as resources:
         options = replica_options(config, resources)
+        if not config.cluster.address:  # elsewhere, waiting is what makes an autoscaler act
+            check_resources(options, resources)
         workers = config.workers or default_workers(options, resources)
         schedule = Schedule(
             todo,
@@ -45,7 +53,7 @@ def run_ray(
             crashes_before_isolation=config.crashes_before_isolation,
             crashes=known_crashes(storage, todo),
         )
-        progress.note(f"loading the system on {min(workers, len(todo))} worker(s)")
+        progress.note(f"loading the system on {counted(min(workers, len(todo)), 'worker')}")
         first = True
 
         def on_ready(_: int) -> None:
@@ -73,10 +81,10 @@ class _DebugLog(io.TextIOBase):
 
 
 def replica_options(config: RunConfig, resources: Mapping[str, float]) -> ReplicaOptions:
-    """Resources of a replica. A GPU replica asks for no CPU: it must never wait for one (Ray's
-    default of 1 deadlocks).
+    """Resources of a replica.
 
-    A CPU replica asks for one, or Ray would put all of them on one node.
+    A GPU replica asks for no CPU: it must never wait for one (Ray's default of 1 deadlocks). A CPU
+    replica asks for one, or Ray would put all of them on one node.
     """
     share = config.num_gpus_per_replica
     if share is None:
@@ -90,20 +98,33 @@ def replica_options(config: RunConfig, resources: Mapping[str, float]) -> Replic
 
 
 def default_workers(options: ReplicaOptions, resources: Mapping[str, float]) -> int:
-    """As many replicas as the GPUs hold; one without GPUs."""
-    if not options.num_gpus:
-        return 1
-    return max(1, int(resources.get("GPU", 0) / options.num_gpus))
+    """As many replicas as the GPUs hold; without GPUs at most two, as cores and memory allow."""
+    if options.num_gpus:
+        return max(1, int(resources.get("GPU", 0) / options.num_gpus))
+    cores = int(resources.get("CPU", 1) / options.threads)
+    fitting = int(resources.get("memory", 0) / CPU_REPLICA_BYTES)
+    return max(1, min(MAX_DEFAULT_CPU_WORKERS, cores, fitting))
+
+
+def check_resources(options: ReplicaOptions, resources: Mapping[str, float]) -> None:
+    """Refuse replicas this machine can never hold: Ray would let them wait without end.
+
+    Raises:
+        ConfigError: one replica asks for more than there is.
+    """
+    for name, wanted, key in (
+        ("GPU", options.num_gpus, "num_gpus_per_replica=0"),
+        ("CPU", options.num_cpus, "cluster.num_cpus=1"),
+    ):
+        there = resources.get(name, 0.0)
+        if wanted > there:
+            raise ConfigError(
+                f"a worker asks for {wanted:g} {name}, Ray has {there:g} here",
+                remedy=f"give {key}, or use another machine",
+            )
 
 
 def known_crashes(storage: Storage, todo: Sequence[int]) -> dict[int, int]:
-    """Deaths under earlier commands, so that a poison item does not get three more lives per
-    resume.
-    """
-    waiting = set(todo)
-    found = {}
-    for key in storage.list("attempts"):
-        shard = int(key.rpartition("/")[2].removesuffix(".json"))
-        if shard in waiting:
-            found[shard] = read_attempts(storage, shard).crashes
-    return found
+    """Deaths under earlier commands: a poison item does not get new lives with every resume."""
+    crashed = sorted(crashed_shards(storage).intersection(todo))
+    return {shard: read_attempts(storage, shard).crashes for shard in crashed}

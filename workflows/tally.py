@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 
 from infra.dataset import ShardSummary
 from infra.run_state import RunState
+from workflows.words import counted
 
 FIRST_ITEMS = 200
 
 
 @dataclass
 class Tally:
-    """Counts since the command started. Resumed work is judged afresh: what failed before does not
-    stop it again.
+    """Counts since the command started.
+
+    Resumed work is judged afresh: what failed before does not stop it again.
 
     Attributes:
         max_failure_rate: share of failures that is still accepted.
@@ -35,8 +37,9 @@ class Tally:
         limit = self.max_failure_rate * FIRST_ITEMS
         if early and self.state.failed > limit:
             reasons = ", ".join(f"{reason} {n}" for reason, n in self.state.reasons.most_common(4))
+            tried = counted(self.state.attempted, "item")
             self.stopped = (
-                f"{self.state.failed} of {self.state.attempted} items failed ({reasons}); "
+                f"{self.state.failed:,} of {tried} failed ({reasons}); "
                 f"the limit is {self.max_failure_rate:.0%} of the first {FIRST_ITEMS}"
             )
         return not self.stopped

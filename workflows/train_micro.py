@@ -46,8 +46,7 @@ _WAVES: tuple[tuple[str, ...], ...] = (
 def train_micro(
     system: str, folder: Path, overrides: Sequence[str], *, install: bool, console: Console
 ) -> Path:
-    """Train everything that is not trained yet, then export `multiview` and `reconstructor`
-    safetensors.
+    """Train everything that is not trained yet, then export the weights as safetensors.
 
     Args:
         system: `instantmesh` (the only one so far).
@@ -64,7 +63,7 @@ def train_micro(
         ConfigError: a bad override, or a folder that was started with another recipe.
     """
     if system != "instantmesh":
-        raise Fatal(f"there is no micro recipe for {system!r}", remedy="train-micro instantmesh")
+        raise Fatal(f"there is no micro recipe for {system!r}", remedy="--system instantmesh")
     recipe = config_load.load(RecipeConfig, None, overrides)
     folder.mkdir(parents=True, exist_ok=True)
     _pin_recipe(folder / "recipe.json", config_load.to_dict(recipe))
@@ -94,9 +93,22 @@ def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Conso
     children: dict[str, subprocess.Popen[bytes]] = {}
     for stage in stages:
         (folder / stage).mkdir(parents=True, exist_ok=True)
-        log = (folder / stage / "log.txt").open("ab")
         command = [sys.executable, "-m", "workflows.train_micro", stage, str(folder)]
-        children[stage] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        with (folder / stage / "log.txt").open("ab") as log:
+            children[stage] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        _watch(children, folder, recipe, console)
+    finally:  # a failure or an interrupt ends the others too
+        for child in children.values():
+            child.terminate()
+        for child in children.values():
+            child.wait()
+
+
+def _watch(
+    children: dict[str, subprocess.Popen[bytes]], folder: Path, recipe: Any, console: Console
+) -> None:
+    """Draw the progress of the stages until all have ended. Raises `Fatal` when one fails."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -105,8 +117,8 @@ def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Conso
         TextColumn("{task.fields[numbers]}"),
     )
     with Progress(*columns, console=console) as bars:
-        tasks = {s: bars.add_task(s, total=_total(s, recipe), numbers="") for s in stages}
-        offsets = dict.fromkeys(stages, 0)
+        tasks = {s: bars.add_task(s, total=_total(s, recipe), numbers="") for s in children}
+        offsets = dict.fromkeys(children, 0)
         while children:
             time.sleep(1.0)
             for stage, child in list(children.items()):
@@ -118,8 +130,6 @@ def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Conso
                     continue
                 del children[stage]
                 if code != 0:
-                    for other in children.values():
-                        other.terminate()
                     raise Fatal(
                         f"training stage {stage} ended with code {code}",
                         stage=stage,

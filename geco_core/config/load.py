@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Parse a YAML mapping. Raises `ConfigError` when it can not be read or is not a mapping."""
     try:
         parsed = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"can not read configuration {path}: {error}", remedy="check the path and the YAML"
         ) from error

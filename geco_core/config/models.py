@@ -44,8 +44,9 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The latent codec. `autoencoder_kl` is the published VAE; `patch` is a closed-form strided
-    linear codec.
+    """The latent codec.
+
+    `autoencoder_kl` is the published VAE; `patch` is a closed-form strided linear codec.
 
     `latent_shift`/`latent_scale` are Zero123++'s affine constants: x -> (x - shift) * scale on
     target latents.
@@ -130,6 +131,12 @@ class MultiViewConfig:
     background: Literal["white", "gray"] = "white"
     foreground_ratio: float = 0.85
 
+    def __post_init__(self) -> None:
+        if not 0.0 < self.foreground_ratio <= 1.0:
+            raise ValueError(
+                f"foreground_ratio must be within 0 and 1, got {self.foreground_ratio}"
+            )
+
 
 @dataclass(frozen=True)
 class SamplerConfig:
@@ -138,6 +145,10 @@ class SamplerConfig:
     kind: Literal["ddim", "euler_ancestral", "one_step"] = "ddim"
     steps: int = 75
     guidance_scale: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be positive, got {self.steps}")
 
 
 @dataclass(frozen=True)
@@ -183,13 +194,21 @@ class ReconstructorConfig:
 
 @dataclass(frozen=True)
 class ExtractionConfig:
-    """Surface extraction: `exact` evaluates the whole grid, else coarse-to-fine with growth."""
+    """Surface extraction: `exact` evaluates the whole grid, else coarse-to-fine with growth.
+
+    `grid_res` may differ from the reconstructor's own, which is that of training.
+    """
 
     grid_res: int = 128
     exact: bool = False
     coarse_factor: int = 4
     dilate: int = 1
     chunk_points: int = 65536
+
+    def __post_init__(self) -> None:
+        for name in ("grid_res", "coarse_factor", "chunk_points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

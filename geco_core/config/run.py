@@ -28,11 +28,13 @@ class ColumnsConfig:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """Where Ray runs. Without `address` a private one-machine cluster lives and dies with the
-    command.
+    """Where Ray runs.
+
+    Without `address` a private one-machine cluster lives and dies with the command.
 
     `num_gpus` None lets Ray detect; the object store holds no meshes, so 200 MB is plenty.
-    `temp_dir` None means a private folder under the system's temporary one.
+    `temp_dir` None means a private folder under the system's temporary one. `start_timeout_s`
+    limits the wait for Ray itself.
     """
 
     address: str | None = None
@@ -41,6 +43,13 @@ class ClusterConfig:
     object_store_mb: int = 200
     temp_dir: str | None = None
     dashboard: bool = False
+    start_timeout_s: float = 180.0
+
+    def __post_init__(self) -> None:
+        if self.start_timeout_s <= 0:
+            raise ValueError(f"start_timeout_s must be positive, got {self.start_timeout_s}")
+        if self.object_store_mb <= 0:
+            raise ValueError(f"object_store_mb must be positive, got {self.object_store_mb}")
 
 
 @dataclass(frozen=True)
@@ -53,9 +62,14 @@ class RunConfig:
 
     Attributes:
         shard_size: manifest rows per shard; a shard should be 2-5 minutes of device time.
-        workers: replicas to ask for; None means one per GPU, or one.
-        num_gpus_per_replica: GPU share of a replica; None means 1 where there are GPUs, else 0.
+        engine: `ray`, or `inline`: everything in this process, one shard after the other.
+        workers: replicas to ask for; None means one per GPU, or without GPUs at most two, as cores
+            and memory allow.
+        num_gpus_per_replica: GPU share of a replica, a fraction of one or a whole number; None
+            means 1 where there are GPUs, else 0.
         batch_size: items per `generate` call; None means the system's own.
+        prepare_threads: threads per replica that fetch and prepare items.
+        threads_per_replica: OpenMP and torch threads of a replica.
         item_timeout_s: longest time one item may take in any stage before its process is ended.
         start_timeout_s: longest time a replica may take to load.
         max_failure_rate: the run stops when more than this share of its first 200 items fail, and
@@ -103,6 +117,9 @@ class RunConfig:
         for name, value in positive.items():
             if value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        share = self.num_gpus_per_replica
+        if share is not None and (share < 0 or (share > 1 and share != int(share))):
+            raise ValueError(f"num_gpus_per_replica must be at most 1 or whole, got {share}")
         if self.thumbnail_size < 0:
             raise ValueError(f"thumbnail_size must not be negative, got {self.thumbnail_size}")
         if not 0.0 <= self.max_failure_rate <= 1.0:

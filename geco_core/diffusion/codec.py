@@ -23,6 +23,13 @@ from torch import Tensor, nn
 from geco_core.config.models import CodecConfig
 
 
+def codec_stride(config: CodecConfig) -> int:
+    """Pixels per latent cell and side."""
+    if config.kind == "patch":
+        return config.patch_size
+    return 2 ** (len(config.block_out_channels) - 1)
+
+
 class LatentCodec(nn.Module, ABC):
     """Pixels <-> raw latents.
 
@@ -67,7 +74,7 @@ class AutoencoderKLCodec(LatentCodec):
             norm_num_groups=config.norm_num_groups,
             scaling_factor=config.scaling_factor,
         )
-        self.stride = 2 ** (levels - 1)
+        self.stride = codec_stride(config)
         self.latent_channels = config.latent_channels
 
     def moments(self, pixels_B3HW: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,8 +89,7 @@ class AutoencoderKLCodec(LatentCodec):
 
 
 class PatchCodec(LatentCodec):
-    """Principal components of p x p RGB patches: a strided convolution and its transpose, fitted in
-    closed form.
+    """Principal components of p x p RGB patches: a convolution fitted in closed form.
 
     Channels are half-whitened: each is divided by the square root of its own standard deviation,
     then all by one number that makes the mean channel variance 1. Full whitening would weigh noise
@@ -100,7 +106,7 @@ class PatchCodec(LatentCodec):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         size = 3 * config.patch_size**2
-        self.stride = config.patch_size
+        self.stride = codec_stride(config)
         self.latent_channels = config.latent_channels
         self.register_buffer("basis", torch.eye(config.latent_channels, size))
         self.register_buffer("mean", torch.zeros(size))
@@ -119,8 +125,7 @@ class PatchCodec(LatentCodec):
         variance, vectors = torch.linalg.eigh(covariance_PP)  # ascending
         k = self.latent_channels
         basis_kP = vectors.T.flip(0)[:k]
-        # The sign of an eigenvector is arbitrary: make the largest entry positive so that fits are
-        # reproducible.
+        # An eigenvector's sign is arbitrary: a positive largest entry makes fits reproducible.
         largest = basis_kP.gather(1, basis_kP.abs().argmax(dim=1, keepdim=True))
         basis_kP = basis_kP * largest.sign()
         std_k = variance.flip(0)[:k].clamp(min=1e-12).sqrt()

@@ -1,5 +1,4 @@
-"""Reference attention: self-attention that also looks at the tokens of a second pass over a
-condition image.
+"""Reference attention: self-attention that also looks at a second pass's tokens.
 
 Follows Zero123++ (arXiv 2310.15110, section 2.2): a *writing* pass stores the input of every
 self-attention layer (attn1, after its norm); a *reading* pass uses [own tokens, stored tokens] as
@@ -87,8 +86,9 @@ class ReferenceReader:
 
 
 class ReferenceAttnProcessor:
-    """Attention processor of one layer; behaves like diffusers' plain one unless it is given a
-    writer or reader.
+    """Attention processor of one layer.
+
+    Behaves like diffusers' plain one unless it is given a writer or reader.
 
     Args:
         name: the layer's processor name, `...attn1.processor` for self-attention.

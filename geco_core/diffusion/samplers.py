@@ -66,8 +66,7 @@ def sample_ddim(velocity: VelocityFn, noise: Tensor, config: ScheduleConfig, ste
 def sample_euler_ancestral(
     velocity: VelocityFn, noise: Tensor, config: ScheduleConfig, steps: int, step_noise: NoiseFn
 ) -> Tensor:
-    """Euler ancestral in sigma space (Karras et al., arXiv 2206.00364; ancestral split of
-    k-diffusion).
+    """Euler ancestral in sigma space (arXiv 2206.00364; ancestral split of k-diffusion).
 
     Args:
         velocity: (x_t, t scalar tensor) -> v.
@@ -92,8 +91,9 @@ def sample_euler_ancestral(
 
 
 def sample_one_step(velocity: VelocityFn, noise: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """x0 = a_T z - s_T v(z, T): the clean prediction from pure noise (GECO, arXiv 2405.20327,
-    section 3.2).
+    """x0 = a_T z - s_T v(z, T), the clean prediction from pure noise.
+
+    GECO, arXiv 2405.20327, section 3.2.
 
     Keeps the graph when gradients are enabled.
     """

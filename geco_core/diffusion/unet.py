@@ -1,5 +1,4 @@
-"""Builder of the denoising U-Net: diffusers' `UNet2DConditionModel` in the Stable Diffusion 2
-layout.
+"""Builder of the denoising U-Net: `UNet2DConditionModel` in the Stable Diffusion 2 layout.
 
 Follows the published Zero123++ v1.2 U-Net configuration; the names in the state dict are diffusers'
 own. What differs: one boolean per level says whether it attends, and the block type lists are

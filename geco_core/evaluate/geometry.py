@@ -22,8 +22,9 @@ def volume_iou(inside: Tensor, reference: Tensor) -> Tensor:
 
 
 def chamfer_distance(points: Tensor, reference: Tensor) -> Tensor:
-    """Mean of the two directed mean nearest-neighbour distances (not squared), in the unit of the
-    points.
+    """Mean of the two directed mean nearest-neighbour distances.
+
+    Not squared, in the unit of the points.
 
     Args:
         points: [P, 3].

@@ -113,8 +113,9 @@ def sample_views(
 def reconstruction_scores(
     model: InstantMesh, config: InstantMeshConfig, truth: HeldOut, views: Tensor
 ) -> dict[str, Tensor]:
-    """Per-object `iou` [B], `color_psnr` [B] (dB, surface points) and `color_hit` [B] (share of
-    points right).
+    """Per-object scores of the fields reconstructed from views.
+
+    `iou` [B], `color_psnr` [B] (dB, surface points), `color_hit` [B] (share of points right).
 
     A surface point counts as right when the predicted colour lies within 0.2 of the true one in
     every channel.

@@ -1,5 +1,4 @@
-"""Point decoders: small MLPs from triplane features to SDF, deformation, FlexiCubes weights, colour
-or density.
+"""Point decoders: small MLPs from triplane features to geometry and colour.
 
 Same functions and state-dict names as InstantMesh's synthesizer (arXiv 2404.07191, section 3.2).
 What differs: each head can be evaluated alone, so that inference runs the weight and deformation
@@ -51,7 +50,7 @@ class HeadMLP(nn.Sequential):
             return F.linear(features.to(last.weight.dtype), last.weight, last.bias).float()
 
 
-def colour(raw: Tensor) -> Tensor:
+def activate_color(raw: Tensor) -> Tensor:
     """Sigmoid stretched to [-0.001, 1.001], so that pure black and white are reachable.
 
     Clamp when exporting.
@@ -102,7 +101,7 @@ class MeshDecoder(nn.Module):
 
     def rgb_of(self, features: Tensor) -> Tensor:
         """Colour [..., 3] in [-0.001, 1.001]."""
-        return colour(self.net_rgb(features))
+        return activate_color(self.net_rgb(features))
 
     def weights(self, corner_features: Tensor) -> Tensor:
         """FlexiCubes weights [..., 21] of cubes.
@@ -134,4 +133,4 @@ class NerfDecoder(nn.Module):
     def forward(self, planes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Colour [B, P, 3] in [-0.001, 1.001] and raw density [B, P, 1] of points [B, P, 3]."""
         raw = self.net(sample_planes(planes, points))
-        return colour(raw[..., 1:]), raw[..., :1]
+        return activate_color(raw[..., 1:]), raw[..., :1]

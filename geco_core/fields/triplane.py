@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# World axes read by (columns, rows) of each plane: plane 0 holds (x, y), plane 1 (x, z), plane 2
-# (z, y).
+# World axes that (columns, rows) of each plane run along: (x, y), (x, z), (z, y).
 PLANE_AXES: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (2, 1))
 
 

@@ -1,5 +1,6 @@
-"""Any Pillow mode to 8-bit sRGB with straight alpha: palettes, 16-bit and float samples, CMYK, Lab,
-ICC profiles.
+"""Any Pillow mode to 8-bit sRGB with straight alpha.
+
+Palettes, 16-bit and float samples, CMYK, Lab, ICC profiles.
 
 What differs from `Image.convert("RGBA")`: samples deeper than 8 bits are scaled instead of clipped,
 and an embedded ICC profile is honoured. Values without an agreed range (32-bit integers, floats

@@ -1,5 +1,6 @@
-"""From a cut-out to the tensors a multi-view model reads: framing, compositing, the two image
-processors.
+"""From a cut-out to the tensors a multi-view model reads.
+
+Framing, compositing, and the two image processors.
 
 Framing follows InstantMesh's `resize_foreground`, which crops and pads without resampling.
 Compositing is PIL's paste, and resizing is PIL's on uint8, as the published image processors do: a
@@ -30,8 +31,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def resize_foreground(rgba: np.ndarray, ratio: float) -> np.ndarray:
-    """Crop to the foreground, pad to a square, then pad so that the foreground spans `ratio` of the
-    side.
+    """Crop to the foreground, pad to a square, then pad to the wanted share of the side.
 
     Args:
         rgba: uint8 [H, W, 4]; foreground is alpha > 0. Nothing is resampled; padding is transparent
@@ -52,8 +52,7 @@ def resize_foreground(rgba: np.ndarray, ratio: float) -> np.ndarray:
             remedy="give an image whose object is opaque",
             stage="prepare",
         )
-    # The last row and column of the bounding box are left out: the published models were fed this
-    # way.
+    # The published models were fed boxes without their last row and column.
     cropped = rgba[ys.min() : ys.max(), xs.min() : xs.max()]
     side = max(cropped.shape[:2])
     return _pad_to(_pad_to(cropped, side), int(side / ratio))
@@ -85,8 +84,9 @@ def processor_pixels(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """What a CLIP image processor returns: shortest edge resized to `size`, centre crop, / 255,
-    normalised.
+    """What a CLIP image processor returns.
+
+    Shortest edge resized to `size`, centre crop, / 255, normalised.
 
     Args:
         rgb: uint8 [H, W, 3].

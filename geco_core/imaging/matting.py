@@ -23,8 +23,7 @@ STAGE = "prepare"
 Method = Literal["auto", "border", "network", "keep"]
 
 # Channel distances of 0..255. Below LOW a pixel is background, above HIGH it is foreground: JPEG
-# noise on a white backdrop stays below 12, and the softest object edges in product shots start near
-# 40.
+# noise on a white backdrop stays below 12, the softest edges in product shots start near 40.
 LOW, HIGH = 12.0, 40.0
 _RING = 0.01
 _UNIFORM_SHARE = 0.75

@@ -1,5 +1,4 @@
-"""Foreground by a segmentation network: rembg (optional, MIT), only with weights that are already
-on the machine.
+"""Foreground by a segmentation network: rembg (optional, MIT), with weights already here.
 
 rembg would download its weights on first use; a pipeline that must give the same answer on every
 worker, and a library that opens no sockets, can not have that.

@@ -18,8 +18,7 @@ from geco_core.types import Mesh
 STAGE = "finish"
 
 # A face is degenerate when its area is below this share of the squared bounding-box diagonal:
-# float32 rounding of coordinates is about 1e-7 of the diagonal, so smaller areas carry no
-# direction.
+# coordinates round at about 1e-7 of the diagonal, so smaller areas carry no direction.
 DEGENERATE_AREA = 1e-13
 MAX_COORDINATE = 1e6
 

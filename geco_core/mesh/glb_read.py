@@ -1,5 +1,4 @@
-"""Binary glTF 2.0 reader with structural checks, for files of the shape `geco_core.mesh.glb`
-writes.
+"""Binary glTF 2.0 reader with structural checks, for what `geco_core.mesh.glb` writes.
 
 It reads one triangle mesh (one primitive, no node transform, no compression extension) with float
 positions, optional colours, texture coordinates and an embedded texture, and verifies on the way

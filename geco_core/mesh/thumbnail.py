@@ -1,5 +1,6 @@
-"""Small previews of a mesh: perspective views with a modest headlight, supersampled, on a
-transparent background.
+"""Small previews of a mesh on a transparent background.
+
+Perspective views with a modest headlight, supersampled.
 
 The light is gentle on purpose: models bake some light into vertex colours, so a full shading pass
 would darken twice. The same mesh gives the same PNG bytes on the CPU.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from geco_core.config.models import MultiViewConfig
+from geco_core.diffusion.codec import codec_stride
 from geco_core.errors import ConfigError
 
 
@@ -27,6 +28,13 @@ def check_parts(config: MultiViewConfig) -> None:
             f"condition_size {config.condition_size} differs from rig.view_size "
             f"{config.rig.view_size}, and condition_channels is on",
             remedy="make them equal: condition latents are repeated into view cells",
+        )
+    stride = codec_stride(config.codec)
+    if config.condition_size % stride or config.rig.view_size % stride:
+        raise ConfigError(
+            f"condition_size {config.condition_size} and rig.view_size {config.rig.view_size} are "
+            f"not both multiples of the codec's stride {stride}",
+            remedy="choose multiples",
         )
     width = config.unet.cross_attention_dim
     if config.vision.projection_dim != width or config.text.hidden_size != width:

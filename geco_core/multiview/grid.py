@@ -1,5 +1,6 @@
-"""Extra input channels that say where in the tile of views a pixel lies (micro models; off in
-Zero123++).
+"""Extra input channels that say where in the tile of views a pixel lies.
+
+For micro models; off in Zero123++.
 
 Legend: V = rows x columns views, h w one cell, H = rows h, W = columns w.
 """

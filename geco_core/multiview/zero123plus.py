@@ -1,13 +1,13 @@
 """Zero123++: one image in, a tile of six views out.
 
-Reference attention and a CLIP image embedding carry the condition. Follows Zero123++ v1.2 (arXiv 2310.15110) with InstantMesh's white-background use of it (arXiv
-2404.07191), and adds the one-step use of GECO (arXiv 2405.20327): clean condition latents in the
-reference pass and x0 = a_T z - s_T v. What differs: every random draw is an argument; passes are
-explicit methods; `condition_channels` optionally repeats the clean condition latents into every
-view cell as further input channels (off in the published model; micro models need it to learn in
-minutes).
+Follows Zero123++ v1.2 (arXiv 2310.15110): reference attention and a CLIP image embedding carry the
+condition. InstantMesh's white-background use of it (arXiv 2404.07191) is the default; GECO's
+one-step use (arXiv 2405.20327) is added: clean condition latents in the reference pass and
+x0 = a_T z - s_T v. What differs: every random draw is an argument; passes are explicit methods;
+`condition_channels` optionally repeats the clean condition latents into every view cell as further
+input channels (off in the published model; micro models need it to learn in minutes).
 
-Longer than other files: conditions, passes, sampling and decoding of one model are read together.
+Length: conditions, passes, sampling and decoding of one model are read together.
 
 Legend: B batch, c latent channels, h w condition latents, H W tile latents, L text tokens, D state
 width, V views, S condition pixels, P vision-tower pixels.
@@ -210,8 +210,9 @@ class Zero123Plus(nn.Module):
         condition: ViewCondition,
         reference_noise_Bchw: Tensor,
     ) -> Tensor:
-        """Velocity with the reference noised to the same t (teacher and score networks), [B, c, H,
-        W], float32.
+        """Velocity [B, c, H, W], float32, with the reference noised to the same t.
+
+        For teachers and score networks.
 
         Gradients flow through both passes.
         """
@@ -229,8 +230,9 @@ class Zero123Plus(nn.Module):
         negative: ViewCondition | None = None,
         guidance_scale: float = 1.0,
     ) -> Tensor:
-        """GECO's generator: tile latents x0 = a_T z - s_T v(z, T; clean reference), [B, c, H, W],
-        float32.
+        """GECO's generator: tile latents x0 = a_T z - s_T v(z, T; clean reference).
+
+        Float32 [B, c, H, W].
 
         Args:
             z_BcHW: N(0, 1).
@@ -325,8 +327,9 @@ class Zero123Plus(nn.Module):
         negative: ViewCondition | None = None,
         reference_t: int = 0,
     ) -> Tensor:
-        """Tile latents [B, c, H, W], float32, in the space the U-Net sees (`decode` undoes the
-        affine).
+        """Tile latents [B, c, H, W], float32, as the U-Net sees them.
+
+        `decode` undoes the affine.
 
         Args:
             condition: [B] rows.

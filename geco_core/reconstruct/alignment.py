@@ -173,8 +173,7 @@ def align_attention(
     views, layers = len(cameras), model.transformer.blocks
     images = _calibration_images(model, views, generator)
     features = model.encoder(images, cameras.expand(len(images), -1, -1))
-    # Layer norms scale a token's copies by a common factor, which scales its logits: harmless, they
-    # peak at 0.
+    # Layer norms scale a token's copies, hence its logits: harmless, as they peak at 0.
     count, patches = 3 * views + 1, features[:, 1:]
     key_weight = torch.zeros(count, features.shape[-1])
     key_weight[:, count : 2 * count] = (

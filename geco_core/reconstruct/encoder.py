@@ -21,8 +21,7 @@ from geco_core.config.models import EncoderConfig
 CAMERA_NUMBERS = 16
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
-# The published model resizes its position table by (n + 0.1) / m, not n / m; the weights were
-# trained with it.
+# The published weights were trained with a position table resized by (n + 0.1) / m, not n / m.
 POSITION_OFFSET = 0.1
 
 

@@ -211,8 +211,7 @@ def _surface_sample(
     points = grid.points(index)
     features = decoder.features(planes, points[None])[0]  # [U, 3C]
     values = sdf[index] if repaired else decoder.sdf_of(features, points)[..., 0]
-    # Under bfloat16 a re-evaluated value may round across zero; the cubes were chosen by the first
-    # pass's signs.
+    # Under bfloat16 a value may round across zero here; the first pass's signs chose the cubes.
     known = sdf[index]
     values = torch.where((values < 0) == (known < 0), values, values - (values - known).detach())
     offsets = deformation_offsets(decoder, features, grid.res[0])

@@ -55,9 +55,8 @@ def fourier_init(
         model: a freshly built reconstructor on the CPU.
         rig: the cameras it will be trained with.
         seed: of every random number drawn here.
-        align: also do step 2. It needs room: 6 V + 2 encoder channels
-            besides some for content, 6 V + 2 MLP units, and heads of at least 3 V + 1; without it
-            only Fourier tables are written.
+        align: also do step 2. It needs room: 6 V + 2 encoder channels besides some for content,
+            6 V + 2 MLP units, and heads of at least 3 V + 1.
 
     Raises:
         ValueError: `align` with a model too narrow for the number of views.
@@ -120,8 +119,7 @@ def _write_patch_table(encoder: CameraEncoder, views: int, generator: torch.Gene
         table[0, 1:, 3 * views] = patches.square().sum(-1)
         embeddings.cls_token[..., 3 * views] = -CLASS_LOGIT * 2 * attention_width(encoder) ** 2
     _write_patch_projection(encoder, reserved, generator)
-    # Layer norm subtracts a token's mean: keep it zero, so that the reserved channels pass
-    # unchanged.
+    # Layer norm subtracts a token's mean: at zero the reserved channels pass unchanged.
     for tokens in (table, embeddings.cls_token):
         tokens[..., reserved:] -= tokens.sum(-1, keepdim=True) / free
 

@@ -172,8 +172,9 @@ class InstantNeRF(PlanesModel):
 
 @torch.no_grad()
 def start_mesh_from_nerf(mesh: InstantMesh, nerf: InstantNeRF) -> None:
-    """Begin stage 2 from stage 1: copy everything shared and turn density into a signed distance,
-    in place.
+    """Begin stage 2 from stage 1, in place.
+
+    What both share is copied; density becomes a signed distance.
 
     The hidden layers go to both `net_sdf` and `net_rgb`; sdf = threshold - raw density, which is
     negative where the field is dense; deformation and weight heads keep their fresh values. The

@@ -1,5 +1,4 @@
-"""Triplane transformer: learned plane tokens attend to image features and are upsampled into three
-planes.
+"""Triplane transformer: learned plane tokens read image features and become planes.
 
 Same function and state-dict names as InstantMesh's (arXiv 2404.07191, after LRM, arXiv 2311.04400).
 What differs: the deconvolution's kernel and stride follow `high / low` instead of the fixed 2, so
@@ -31,8 +30,7 @@ class TriplaneLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim, LAYER_NORM_EPS)
         self.self_attn = MultiheadAttention(dim, heads)
         self.norm3 = nn.LayerNorm(dim, LAYER_NORM_EPS)
-        # The identity modules hold the places of dropout layers, so that the linear layers are
-        # named 0 and 3.
+        # Identities stand for the published dropout layers: the linear layers are named 0 and 3.
         self.mlp = nn.Sequential(
             nn.Linear(dim, 4 * dim),
             nn.GELU(),

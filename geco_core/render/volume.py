@@ -1,5 +1,6 @@
-"""Volume rendering of a radiance field along rays: stratified and importance samples, then
-quadrature.
+"""Volume rendering of a radiance field along rays.
+
+Stratified and importance samples, then quadrature.
 
 Same function as the renderer of EG3D (arXiv 2112.07945) in the form InstantMesh's stage 1 (arXiv
 2404.07191) uses it, down to its quirks, which its weights were trained with: rays that miss the box
@@ -31,8 +32,7 @@ DENSITY_SHIFT = 1.0
 IMPORTANCE_FLOOR = 0.01
 PDF_EPSILON = 1e-5
 TRANSMITTANCE_FLOOR = 1e-10
-# Raw density of samples outside the box: a third of the lowest float, so that averaging two does
-# not overflow.
+# Raw density outside the box: a third of the lowest float, so that averaging does not overflow.
 OUTSIDE_DENSITY = -torch.finfo(torch.float32).max / 3
 
 
@@ -164,10 +164,10 @@ def march(rgb: Tensor, raw_density: Tensor, depths: Tensor) -> tuple[VolumeRende
     passed = torch.cumprod(1 - alpha + TRANSMITTANCE_FLOOR, -1)
     weights = alpha * F.pad(passed[..., :-1], (1, 0), value=1.0)
     total = weights.sum(-1, keepdim=True)
-    colour = (weights[..., None] * rgb_mid).sum(-2) + 1 - total
+    rgb = (weights[..., None] * rgb_mid).sum(-2) + 1 - total
     depth = (weights * depth_mid).sum(-1, keepdim=True)
     depth = depth.nan_to_num(nan=float("inf")).clamp(depths.min(), depths.max())
-    return VolumeRender(colour, depth, total), weights
+    return VolumeRender(rgb, depth, total), weights
 
 
 def render_rays(

@@ -1,5 +1,4 @@
-"""Training examples of procedural objects: everything one object gives to a model, and a batch of
-them.
+"""Training examples of procedural objects, alone and in batches.
 
 An example is a pure function of (seed, sizes): nothing is stored, nothing depends on the process,
 the order or other examples. Each kind of randomness has its own stream, so that asking for more
@@ -29,8 +28,9 @@ _RIG = ViewRigConfig()
 
 @dataclass(frozen=True, eq=False)
 class ShapeExample:
-    """One object as data. Pictures are uint8 RGBA with straight alpha, row 0 at the top; points
-    are in the world.
+    """One object as data.
+
+    Pictures are uint8 RGBA with straight alpha, row 0 at the top; points are in the world.
 
     Attributes:
         seed: of the object.

@@ -1,5 +1,4 @@
-"""One procedural object from one integer: mesh, colours, caption and exact-as-possible signed
-distance.
+"""One procedural object from one integer: mesh, colours, caption, signed distance.
 
 World frame: right-handed, z up, front +x. Every object is centred at the centre of its bounding
 box and scaled so that its farthest mesh vertex is 0.88 away from the origin. Light is fixed to the

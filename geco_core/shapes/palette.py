@@ -60,8 +60,7 @@ class Dice:
         return options[int(self.unit() * len(options))]
 
     def color(self, *names: str) -> str:
-        """A colour name not used in this object yet, among `names` (default: all); marks it as
-        used.
+        """A colour name not used in this object yet, among `names` (default: all).
 
         Falls back to a repeated name when all candidates are used.
         """

@@ -35,8 +35,9 @@ _PLACEMENT = ("rotation", "translation")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Primitive:
-    """Base: placement of a solid. Subclasses add lengths, `_distance` and `_surface` in their own
-    frame.
+    """Base: placement of a solid.
+
+    Subclasses add lengths, `_distance` and `_surface` in their own frame.
 
     Attributes:
         rotation: float64 [3, 3], columns are the own axes seen from outside.
@@ -93,8 +94,7 @@ class Box(Primitive):
         core = self.half - self.rounding
         if self.rounding == 0.0:
             return vertices_N3 * self.half, faces_F3
-        # A grid of three cells per side: the outer cells become the rounding, the middle one stays
-        # flat.
+        # Of three cells per side the outer ones become the rounding, the middle one stays flat.
         centres = np.sign(vertices_N3) * core
         outward = np.where(np.abs(vertices_N3) == 1.0, np.sign(vertices_N3), 0.0)
         return centres + self.rounding * outward / _length(outward)[:, None], faces_F3
@@ -121,8 +121,9 @@ class Ellipsoid(Primitive):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frustum(Primitive):
-    """Solid of revolution about the own z: radius `bottom` at -`half_height`, `top` at
-    +`half_height`.
+    """Solid of revolution about the own z.
+
+    Radius `bottom` at -`half_height`, `top` at +`half_height`.
 
     Equal radii make a cylinder, `top` = 0 a cone.
     """

@@ -1,0 +1,1 @@
+"""Surfaces from scalar fields: FlexiCubes, marching cubes, sparse evaluation."""

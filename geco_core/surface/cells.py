@@ -91,8 +91,7 @@ def resolve_ambiguity(cases_S: Tensor, cells: SurfaceCells) -> Tensor:
     in_grid_A = ((position_A3 >= 0) & (position_A3 < size_3)).all(dim=1)
     _, ry, rz = cells.res
     neighbour_A = (position_A3[:, 0] * ry + position_A3[:, 1]) * rz + position_A3[:, 2]
-    # The shared face holds a change of sign, so the neighbour is a surface cube: the search finds
-    # it unless off-grid.
+    # The shared face changes sign: a neighbour within the grid is a surface cube, and is found.
     last = max(cells.cubes.shape[0] - 1, 0)
     row_A = torch.searchsorted(cells.cubes, neighbour_A).clamp_(max=last)
     same_A = in_grid_A & (cells.cubes[row_A] == neighbour_A)

@@ -20,8 +20,9 @@ from geco_core.surface.tables import MAX_LOOP_EDGES, tables_on
 
 @dataclass(frozen=True)
 class DualTopology:
-    """Numbering of dual vertices: cubes with one first, in cube order, then those with two, three,
-    four.
+    """Numbering of dual vertices.
+
+    Cubes with one come first, in cube order, then those with two, three, four.
 
     Attributes:
         first: int64 [S] the first dual vertex of each cube; the others follow.

@@ -1,5 +1,6 @@
-"""From a field on some nodes to a mesh: deformation and weights are asked for where the surface is,
-nowhere else.
+"""From a field on some nodes to a mesh.
+
+Deformation and weights are asked for where the surface is, nowhere else.
 
 The published reconstructors evaluate their weight head on every cube of the grid (2.1 million at
 resolution 128); only the 2-12 % of cubes that the surface crosses influence the mesh.
@@ -34,8 +35,9 @@ def extract_surface(
     weight_scale: float = 0.5,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate a field on `grid` (whose resolution rules, not `config.grid_res`) and extract its
-    surface.
+    """Evaluate a field on `grid` and extract its surface.
+
+    The grid's resolution rules, not `config.grid_res`.
 
     Args:
         sdf_fn: points [P, 3] to values [P], negative inside.

@@ -92,8 +92,7 @@ def extract_cells(
     """
     if cells.cubes.shape[0] == 0:
         faces = torch.empty((0, 3), dtype=torch.long, device=sdf_U.device)
-        # Sums of nothing keep the graph connected: a loss over an empty mesh can still be
-        # differentiated.
+        # Sums of nothing keep the graph connected: a loss over an empty mesh has a gradient.
         return points_U3[:0] + sdf_U[:0, None], faces, sdf_U[:0] + points_U3[:0, 0]
     beta_S12 = None if beta is None else torch.tanh(beta) * weight_scale + 1
     alpha_S8 = None if alpha is None else torch.tanh(alpha) * weight_scale + 1

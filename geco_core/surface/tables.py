@@ -25,8 +25,7 @@ CORNER_OFFSETS = np.array(
     [[c & 1, c >> 1 & 1, c >> 2 & 1] for c in range(8)], dtype=np.int64
 )  # [8, 3]
 
-# The numbering is part of the weights' layout (beta has one column per edge), hence fixed by the
-# published models.
+# The published models fix the numbering: beta has one column per edge.
 EDGE_CORNERS = np.array(
     [
         (0, 1),
@@ -85,8 +84,9 @@ _RING_EDGES = [
 
 
 def _face_links(ring: tuple[int, ...], edges: list[int], case: int) -> list[tuple[int, int]]:
-    """Directed links between the cut edges of one face: one per run of inside corners along the
-    ring.
+    """Directed links between the cut edges of one face.
+
+    One per run of inside corners along the ring.
 
     On a face with two opposite inside corners each of them is a run of its own, which is the rule
     that isolates inside corners. Walking with the inside on the same hand everywhere makes the
@@ -153,8 +153,9 @@ def _ambiguous_faces(case: int) -> list[int]:
 
 
 def _fan(loop: Loop) -> list[tuple[int, int, int]]:
-    """Triangles of a loop, as a fan whose diagonals cross the cube rather than lie in one of its
-    faces.
+    """Triangles of a loop, as a fan.
+
+    Its diagonals cross the cube rather than lie in one of its faces.
 
     A diagonal within a face could coincide with one of the neighbouring cube and join four
     triangles in one edge.

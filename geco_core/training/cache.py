@@ -1,5 +1,4 @@
-"""A cache of procedural training examples on disk, so that several trainings and epochs share one
-rendering pass.
+"""A cache of procedural training examples on disk: trainings share one rendering pass.
 
 The cache is scratch: it is rebuilt from seeds whenever it is missing and never shipped. Arrays are
 plain `.npy` files opened as memory maps; a row is written by exactly one process, and `READY.json`

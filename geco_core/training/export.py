@@ -22,8 +22,9 @@ FILES = {
 
 
 def export_weights(space: Workspace, target: Path) -> Path:
-    """Convert the finished stages to `target/*.safetensors` (float16 where floating) with their
-    provenance.
+    """Convert the finished stages to `target/*.safetensors`, with their provenance.
+
+    Float16 where floating.
 
     Raises:
         Fatal: a stage has no finished weights.

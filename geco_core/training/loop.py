@@ -1,5 +1,6 @@
-"""A plain, resumable training loop: AdamW, warm-up / constant / linear decay, gradient clipping,
-ramped EMA.
+"""A plain, resumable training loop.
+
+AdamW, warm-up / constant / linear decay, gradient clipping, ramped EMA.
 
 The schedule is a trapezoid rather than a cosine because its length can be changed while it is flat:
 a run that is stopped early is finished by resuming it with a smaller `steps`. State (model, EMA,

@@ -1,5 +1,6 @@
-"""The recipe of the micro `instantmesh` pair: four stages, each resumable, each a pure function of
-seeds and the config.
+"""The recipe of the micro `instantmesh` pair.
+
+Five stages, each resumable, each a pure function of seeds and the configuration:
 
     cache -> { multiview  |  reconstructor } -> teacher_views -> finetune -> export
 
@@ -164,7 +165,8 @@ def _multiview(
         recipe.multiview_task, batch_size=recipe.multiview.batch_size, seed=recipe.seed
     )
     task = MultiViewTask(space.new_multiview(train_cache), train_cache, heldout_cache, task_config)
-    return train(task, recipe.multiview, space.folder / "multiview", report, evaluated)
+    loop = replace(recipe.multiview, seed=recipe.seed)
+    return train(task, loop, space.folder / "multiview", report, evaluated)
 
 
 def _reconstructor(
@@ -182,7 +184,8 @@ def _reconstructor(
     task = ReconstructorTask(
         space.new_reconstructor(), rig, train_cache, heldout_cache, task_config
     )
-    return train(task, recipe.reconstructor, space.folder / "reconstructor", report, evaluated)
+    loop = replace(recipe.reconstructor, seed=recipe.seed)
+    return train(task, loop, space.folder / "reconstructor", report, evaluated)
 
 
 def _teacher_views(

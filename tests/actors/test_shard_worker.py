@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.inline import run_inline
 from actors.item_run import DeviceFault
 from actors.shard_worker import ShardTask, Worker, WorkerSettings, run_shard
 from geco_core.config.run import ColumnsConfig
@@ -19,13 +20,15 @@ from geco_core.errors import BadItem, Fatal, Reason, Retryable
 from geco_core.mesh.finish import finish_mesh
 from geco_core.systems.noop import NoopConfig, NoopSystem
 from geco_core.types import Condition, Generated, Shard, seed_for
-from infra.attempts import Attempts, Blame, read_attempts
-from infra.commit import part_key
+from infra.attempts import Attempts, Blame, read_attempts, write_attempts
+from infra.commit import done_key, part_key
 from infra.dataset import RowContext
 from infra.duplicates import find_duplicates
 from infra.locate import locate
 from infra.manifest import read_manifest
+from infra.plan import Plan
 from infra.rows import RowReader
+from infra.run_state import read_done
 from infra.storage import LocalStorage
 
 Row = dict[str, Any]
@@ -188,6 +191,26 @@ def test_isolation_runs_one_row_at_a_time_and_says_so_first(tmp_path: Path) -> N
     assert reasons(rows) == {"i2": "crashed"}
     assert rows["i2"]["attempts"] == 4
     assert read_attempts(LocalStorage(tmp_path / "run"), 0).running is None
+
+
+def test_a_part_without_its_record_is_not_made_again(tmp_path: Path) -> None:
+    made = worker(tmp_path)
+    rows = run(made)
+    made.storage.delete(done_key(0))
+    made.system.batches.clear()  # type: ignore[attr-defined]
+    assert run(made) == rows
+    assert made.system.batches == []  # type: ignore[attr-defined]
+    assert made.storage.exists(done_key(0))
+
+
+def test_inline_leaves_rows_that_were_found_guilty_alone(tmp_path: Path) -> None:
+    made = worker(tmp_path)
+    guilty = Attempts(0, 4, {1: Blame(Reason.CRASHED, "its process died")})
+    write_attempts(made.storage, guilty)
+    manifest = read_manifest(locate(str(tmp_path / "m.parquet")), ColumnsConfig(), made.storage)
+    run_inline(made, Plan(manifest, 6, 0), [0], lambda _: True)
+    assert all("i1" not in batch for batch in made.system.batches)  # type: ignore[attr-defined]
+    assert dict(read_done(made.storage, 0).reasons) == {"crashed": 1}
 
 
 def test_fatal_stops_and_commits_nothing(tmp_path: Path) -> None:

@@ -73,14 +73,14 @@ def command(manifest: Path, out: Path, *words: str) -> list[str]:
 
 
 def kill_at_random(
-    line: Sequence[str], out: Path, rng: random.Random, verdict: Verdict
+    line: Sequence[str], out: Path, rng: random.Random, verdict: Verdict, startup_kills: float
 ) -> list[psutil.Process]:
     """Start the command, kill its driver alone at a random moment; returns what it had started."""
     before = len(done_shards(LocalStorage(out)))
     begun = time.monotonic()
     with (out.parent / "driver.log").open("ab") as log:
         driver = subprocess.Popen(line, cwd=ROOT, stdout=log, stderr=log)
-    if rng.random() < STARTUP_KILLS:
+    if rng.random() < startup_kills:
         time.sleep(rng.uniform(0.2, 6.0))
     else:
         while len(done_shards(LocalStorage(out))) == before and driver.poll() is None:
@@ -125,8 +125,26 @@ def _rows(path: Path) -> list[tuple[str, str]]:
     return list(zip(*(table.column(c).to_pylist() for c in ("item_id", "glb_sha256")), strict=True))
 
 
-def trial(folder: Path, items: int, kills: int, seed: int, words: Sequence[str]) -> Verdict:
-    """The whole experiment in `folder`."""
+def trial(
+    folder: Path,
+    items: int,
+    kills: int,
+    seed: int,
+    words: Sequence[str],
+    *,
+    startup_kills: float = STARTUP_KILLS,
+    wait_for_agents: bool = True,
+) -> Verdict:
+    """The whole experiment in `folder`.
+
+    Args:
+        items: rows of the manifest.
+        kills: how often the driver is killed before it may finish.
+        seed: of the moments.
+        words: more arguments of `geco generate`.
+        startup_kills: share of the kills that come before the first commit.
+        wait_for_agents: also wait for Ray's own agents, which outlive their node by a minute.
+    """
     rng = random.Random(seed)
     manifest = write_manifest(folder, items)
     verdict = Verdict(items)
@@ -134,15 +152,16 @@ def trial(folder: Path, items: int, kills: int, seed: int, words: Sequence[str])
     line = command(manifest, out, *words)
     started: list[psutil.Process] = []
     for _ in range(kills):
-        started += kill_at_random(line, out, rng, verdict)
+        started += kill_at_random(line, out, rng, verdict, startup_kills)
     with (folder / "driver.log").open("ab") as log:
         ended = subprocess.run(line, cwd=ROOT, stdout=log, stderr=log, check=False)
         verdict.exit_code = ended.returncode
         straight = command(manifest, reference, *words, "--engine", "inline")
         subprocess.run(straight, cwd=ROOT, stdout=log, stderr=log, check=True)
     judge(out, reference, verdict)
-    _, alive = psutil.wait_procs(started, timeout=ALL_GONE_WITHIN_S)
-    verdict.left_running = len(alive)
+    if wait_for_agents:
+        _, alive = psutil.wait_procs(started, timeout=ALL_GONE_WITHIN_S)
+        verdict.left_running = len(alive)
     return verdict
 
 

@@ -16,6 +16,13 @@ def test_azimuth_zero_looks_at_the_front() -> None:
     torch.testing.assert_close(c2w[:3, 1], torch.tensor([0.0, 0.0, 1.0]))  # up is +z
 
 
+@pytest.mark.gpu
+def test_poses_are_where_the_angles_are() -> None:
+    c2w = cameras.orbit_pose(torch.arange(3.0, device="cuda"), 10.0, 2.0)
+    assert c2w.device.type == "cuda"
+    torch.testing.assert_close(c2w.cpu(), cameras.orbit_pose(torch.arange(3.0), 10.0, 2.0))
+
+
 def test_poses_are_proper_rotations_looking_at_the_origin() -> None:
     c2w = cameras.rig_poses(ViewRigConfig())
     rotation, position = c2w[:, :3, :3], c2w[:, :3, 3]

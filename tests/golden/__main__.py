@@ -1,5 +1,4 @@
-"""`python -m tests.golden FILE_OR_FOLDER... [--strict]`: replay golden cases on our code and print
-the verdicts.
+"""`python -m tests.golden FILE_OR_FOLDER... [--strict]`: replay golden cases on our code.
 
 Prints a row per output (file, output, largest absolute error, tolerance as rtol+atol, verdict),
 then `N passed, M failed`. Exit status 1 on any failure. A case no adapter claims is listed; under

@@ -5,9 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from infra.cluster import private_folder
+import pytest
+
+from geco_core.config.run import ClusterConfig
+from geco_core.errors import Fatal
+from infra import cluster as module
+from infra.cluster import cluster, private_folder
 
 HOLD = """
 import sys, time
@@ -38,3 +45,35 @@ def test_only_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
         with private_folder(tmp_path):
             assert not theirs.exists()
             assert ours.is_dir()
+
+
+def test_a_folder_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(Fatal, match="belongs to another user"), private_folder(tmp_path):
+        pass
+
+
+def test_a_ray_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(**_: Any) -> None:
+        try:
+            time.sleep(30)
+        except TimeoutError:  # as a loop that retries would
+            time.sleep(30)
+
+    monkeypatch.setattr(module, "_ALARM_EVERY_S", 0.05)
+    monkeypatch.setattr(module.ray, "init", hang)
+    config = ClusterConfig(temp_dir=str(tmp_path), start_timeout_s=0.1)
+    earlier = signal.setitimer(signal.ITIMER_REAL, 100)
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Fatal, match=r"no answer within 0\.1 s") as caught, cluster(config, {}):
+            pass
+        assert time.monotonic() - begun < 10
+        assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] < 100  # the caller's alarm goes on
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *earlier)
+    assert "engine=inline" in caught.value.remedy

@@ -12,7 +12,7 @@ import pytest
 
 from geco_core.errors import Fatal, Reason
 from geco_core.types import Asset, Outcome, Shard, Status
-from infra.commit import commit_shard, done_key, part_key, stored_summary
+from infra.commit import adopt_shard, commit_shard, done_key, part_key, stored_summary
 from infra.dataset import ROW_SCHEMA, RowContext, ShardSummary, rows_to_table, summarise
 from infra.run_state import done_shards, read_done, read_state
 from infra.storage import LocalStorage
@@ -90,6 +90,16 @@ def test_a_part_without_a_record_is_adopted_on_the_next_try(store: LocalStorage)
     commit_shard(store, *shard_table(0, 6, b"after"))
     assert done_shards(store) == {0}
     assert pq.read_table(store.root / part_key(0)).column("glb")[0].as_py() == b"before the crash"
+
+
+def test_a_part_of_other_rows_is_not_adopted(store: LocalStorage) -> None:
+    commit_shard(store, *shard_table(0, 6))
+    store.delete(done_key(0))
+    assert adopt_shard(store, Shard(0, 0, 5)) is None
+    assert adopt_shard(store, Shard(1, 6, 12)) is None
+    assert done_shards(store) == set()
+    standing = adopt_shard(store, Shard(0, 0, 6))
+    assert standing == read_done(store, 0)
 
 
 @pytest.mark.parametrize("junk", [b"", b"PAR1 torn", b"x" * 1000])

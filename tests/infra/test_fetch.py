@@ -25,6 +25,8 @@ def test_paths_and_file_uris_are_read(tmp_path: Path) -> None:
         ("{}", Reason.UNSUPPORTED_INPUT),
         ("/dev/zero", Reason.UNSUPPORTED_INPUT),
         ("{}/large", Reason.TOO_MANY_BYTES),
+        ("/proc/self/status", Reason.TOO_MANY_BYTES),  # says that it has no bytes
+        ("http://[", Reason.FETCH_FAILED),
         ("{}/a\x00b", Reason.UNSUPPORTED_INPUT),
         ("{}/" + "n" * 5000, Reason.FETCH_FAILED),
         ("http://169.254.169.254/latest", Reason.URI_REFUSED),

@@ -19,11 +19,9 @@ def store(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "run")
 
 
-def test_put_then_get_range_list_delete(store: LocalStorage) -> None:
+def test_put_then_get_list_delete(store: LocalStorage) -> None:
     assert store.put_atomic("a/b.bin", b"0123456789")
     assert store.get("a/b.bin") == b"0123456789"
-    assert store.get_range("a/b.bin", 3, 4) == b"3456"
-    assert store.get_range("a/b.bin", 8, 40) == b"89"
     assert list(store.list("a")) == ["a/b.bin"] == list(store.list("a/"))
     with store.open_for_pyarrow("a/b.bin") as file:
         assert file.read() == b"0123456789"
@@ -41,7 +39,7 @@ def test_a_file_is_copied_in(store: LocalStorage, tmp_path: Path) -> None:
 
 
 def test_missing_objects_are_key_errors(store: LocalStorage) -> None:
-    for read in (store.get, store.open_for_pyarrow, lambda key: store.get_range(key, 0, 1)):
+    for read in (store.get, store.open_for_pyarrow):
         with pytest.raises(KeyError):
             read("none")
 
@@ -120,6 +118,32 @@ def test_filesystems_without_links_still_keep_the_first(
     assert store.put_atomic("k", b"first", only_if_absent=True)
     assert not store.put_atomic("k", b"second", only_if_absent=True)
     assert store.get("k") == b"first"
+
+
+def test_new_folders_and_adopted_names_are_durable(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "_sync_folder", synced.append)
+    root = store.root
+    store.put_atomic("assets/part", b"1", only_if_absent=True)
+    assert synced == [root.parent, root, root / "assets"]
+    synced.clear()
+    assert not store.put_atomic("assets/part", b"2", only_if_absent=True)
+    assert synced == [root / "assets"]  # its writer may not have come that far
+
+
+def test_a_folder_that_can_not_be_read_is_not_empty(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_atomic("done/000000.json", b"{}")
+
+    def refuse(_: object) -> None:
+        raise OSError(errno.EIO, "cable out")
+
+    monkeypatch.setattr(module.os, "scandir", refuse)
+    with pytest.raises(Retryable, match="cable out"):
+        list(store.list("done"))
 
 
 def test_unknown_schemes_are_refused(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 
+import pytest
+
 from infra.environment import describe_environment
-from infra.telemetry import JsonFormatter, TextFormatter, log_event
+from infra.telemetry import JsonFormatter, TextFormatter, configure_logging, log_event
 
 
 def record(event: str, **fields: object) -> logging.LogRecord:
@@ -35,3 +38,20 @@ def test_the_environment_names_versions_and_machine() -> None:
     found = describe_environment()
     assert found["packages"]["pyarrow"]
     assert found["cpus"] >= 1
+
+
+def test_events_go_to_the_stderr_of_the_moment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        configure_logging("text")
+        screen = io.StringIO()  # a live table takes the place of stderr like this
+        monkeypatch.setattr("sys.stderr", screen)
+        log_event(logging.getLogger("infra.test_telemetry"), "shard_done", shard=3)
+        assert "shard_done shard=3" in screen.getvalue()
+        assert capsys.readouterr().err == ""
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)

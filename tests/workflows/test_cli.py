@@ -153,16 +153,18 @@ def test_plan_makes_nothing_and_names_the_source_of_its_rate(
     words = ("--system", "noop", "--manifest", manifest, "--out", manifest.parent / "run")
     assert geco("plan", *words, "shard_size=8") == cli.OK
     text = capsys.readouterr().out
-    assert "items       21, of which 1 duplicate(s)" in text
+    assert "items       21, of which 1 duplicate will be skipped" in text
     assert "shards      3 " in text
     assert "unknown" in text
     assert not (manifest.parent / "run").exists()
     assert geco("plan", *words, "--seconds-per-item", "3600") == cli.OK
-    assert "21 device-hours for 21 items" in capsys.readouterr().out
+    assert "20 device-hours for the 20 items left" in capsys.readouterr().out
     assert generate(manifest, "model.generate_s=0.01") == cli.OK
     capsys.readouterr()
     assert geco("plan", *words, "thumbnail_size=0", "model.generate_s=0.01") == cli.OK
     assert "measured over 20 items of this run folder" in capsys.readouterr().out
+    assert geco("plan", *words, "seed=1") == cli.REFUSED  # as generate would
+    assert "config.seed: 0 -> 1" in capsys.readouterr().err
 
 
 def test_status_of_nothing_is_refused(tmp_path: Path, capsys: Capture) -> None:
@@ -186,9 +188,11 @@ def test_unexpected_errors_show_no_traceback_without_debug(
 
     monkeypatch.setattr(cli, "generate", explode)
     assert generate(manifest) == cli.STOPPED
-    assert "ZeroDivisionError: a bug" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):
-        generate(manifest, "--debug")
+    text = capsys.readouterr().err
+    assert "ZeroDivisionError: a bug" in text
+    assert "Traceback" not in text
+    assert generate(manifest, "--debug") == cli.STOPPED
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_an_interrupt_says_that_nothing_is_lost(

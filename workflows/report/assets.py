@@ -23,6 +23,7 @@ from geco_core.mesh.glb import read_glb
 from geco_core.mesh.thumbnail import encode_png, render_views
 from geco_core.types import Shard
 from infra.commit import part_key
+from infra.dataset import GENERATE_PARTS
 from infra.fetch import fetch
 from infra.plan import plan_of
 from infra.rows import RowReader
@@ -75,8 +76,9 @@ class InputPictures:
         self._reader = RowReader(manifest, storage, np.empty(0, dtype=np.int64))
 
     def find(self, row: Mapping[str, Any], ref: RowRef) -> tuple[str, str]:
-        """(picture as a data URI, prompt): from the row, else from the manifest and local files; ""
-        when gone.
+        """(picture as a data URI, prompt) of a row; "" for what is gone.
+
+        The picture comes from the row itself, else from the manifest and local files.
         """
         stored = row.get(INPUT_COLUMN)
         if isinstance(stored, Mapping) and stored.get("bytes"):
@@ -101,8 +103,7 @@ def load_assets(
     max_glb_bytes: int,
     max_total_glb_bytes: int,
 ) -> Iterator[AssetView]:
-    """The sampled rows in order. GLBs are embedded until `max_total_glb_bytes`, larger single ones
-    left out.
+    """The sampled rows in order, with their GLBs while these fit.
 
     A part that can not be read is passed over: the survey has named it already.
     """
@@ -206,9 +207,9 @@ def _facts(row: Mapping[str, Any], glb_bytes: int) -> Iterator[tuple[str, str]]:
         yield "volume", f"{mesh['volume']:.4g}"
     if glb_bytes:
         yield "GLB", f"{glb_bytes / 1024:,.0f} KiB"
-    seconds = [value for value in (row.get("timing") or {}).values() if value is not None]
-    if seconds:
-        yield "seconds", f"{sum(seconds):.2f}"
+    timing = {k: v for k, v in (row.get("timing") or {}).items() if v is not None}
+    if timing:
+        yield "seconds", f"{sum(v for k, v in timing.items() if k not in GENERATE_PARTS):.2f}"
     for name in ("seed", "attempts", "source", "glb_sha256"):
         if row.get(name) not in (None, ""):
             yield name, str(row[name])

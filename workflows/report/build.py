@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from geco_core.errors import Fatal
+from geco_core.errors import ConfigError
 from infra.commit import REPORT_KEY, put_report
 from infra.plan import read_run
 from infra.storage import LocalStorage, Storage, open_storage
@@ -45,15 +45,13 @@ def build_report(
         Path or URI of the page.
 
     Raises:
-        Fatal: the folder holds no run.
+        ConfigError: the folder holds no run.
     """
     storage = open_storage(str(run)) if isinstance(run, (str, Path)) else run
     record = read_run(storage)
     if record is None:
-        raise Fatal(
-            f"{storage.uri} holds no run",
-            remedy="give the folder that geco generate wrote",
-            stage="report",
+        raise ConfigError(
+            f"there is no run in {storage.uri}", remedy="give the folder that geco generate wrote"
         )
     survey = survey_run(storage, assets=max_assets)
     assets = load_assets(

@@ -23,8 +23,10 @@ VIEWER = _HERE / "vendor" / "model-viewer.min.js"
 
 
 def render_page(context: Mapping[str, Any]) -> str:
-    """The page. Every value of `context` is escaped; see `templates/report.html` for the names it
-    reads.
+    """The page. Every value of `context` is escaped.
+
+    Args:
+        context: the names that `templates/report.html` reads.
     """
     viewer, script = _viewer_script(), (TEMPLATES / "report.js").read_text(encoding="utf-8")
     environment = Environment(
@@ -48,8 +50,7 @@ def content_security_policy(*scripts: str) -> str:
     """A policy without a network that runs exactly the given inline scripts.
 
     Inline styles are admitted: the viewer's shadow DOM carries its own. WebAssembly is, too: the
-        viewer compiles a mesh
-    decoder on loading.
+    viewer compiles a mesh decoder on loading.
     """
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return "; ".join(

@@ -10,10 +10,19 @@ from geco_core.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    "override", ["workers=0", "batch_size=-1", "seed=-1", "item_timeout_s=0", "thumbnail_size=-1"]
+    "override",
+    [
+        "workers=0",
+        "batch_size=-1",
+        "seed=-1",
+        "item_timeout_s=0",
+        "thumbnail_size=-1",
+        "num_gpus_per_replica=1.5",
+        "cluster.start_timeout_s=0",
+    ],
 )
 def test_values_out_of_range_are_refused(override: str) -> None:
-    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+    with pytest.raises(ConfigError, match=override.partition("=")[0].rpartition(".")[2]):
         load(RunConfig, None, [override])
 
 

@@ -1,5 +1,4 @@
-"""A corpus of awkward images, made by script: each case with its expected refusal, or its expected
-note.
+"""A corpus of awkward images, made by script, each with its expected refusal or note.
 
 Nothing large is allocated: the 20,000 x 20,000 PNG is a hand-written header with a few kilobytes of
 compressed zeros.
@@ -152,8 +151,7 @@ def _wide_tiff() -> bytes:
 
 
 def _palette(kind: str) -> bytes:
-    # Pillow's GIF writer mistakes the four-channel palette of a quantised cut-out for three
-    # channels.
+    # Pillow's GIF writer takes a quantised cut-out's four-channel palette for three channels.
     return encoded(cutout() if kind == "GIF" else cutout().quantize(16), kind)
 
 

@@ -17,7 +17,11 @@ def test_views_are_row_major() -> None:
 def test_merge_is_the_inverse(generator: torch.Generator) -> None:
     tile = torch.rand(2, 3, 12, 8, generator=generator)
     assert torch.equal(merge_views(split_views(tile, 3, 2), 3, 2), tile)
-    assert not torch.equal(merge_views(split_views(tile, 3, 2), 2, 3), tile.transpose(2, 3))
+
+
+def test_views_of_the_right_size_are_left_alone(generator: torch.Generator) -> None:
+    views = torch.rand(1, 2, 3, 8, 8, generator=generator)
+    assert torch.equal(resize_views(views, 8), views)
 
 
 def test_resize_clamps_the_overshoot_of_the_filter() -> None:

@@ -61,4 +61,7 @@ def test_textures_are_sampled_right_side_up() -> None:
 
 def test_a_flat_mesh_and_a_far_away_mesh_still_draw() -> None:
     far = box(centre=(5000.0, 0, 0))
-    assert (render_views(far, [(0.0, 0.0)], size=32)[0][..., 3] > 0).any()
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], dtype=np.float32)
+    flat = Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], dtype=np.int32))
+    for mesh in (far, flat):
+        assert (render_views(mesh, [(0.0, 0.0)], size=32)[0][..., 3] > 0).any()

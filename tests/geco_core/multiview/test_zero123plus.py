@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
 
+from geco_core.config.load import load, to_dict
 from geco_core.config.models import MultiViewConfig, SamplerConfig
 from geco_core.diffusion.noise import ItemNoise
 from geco_core.errors import ConfigError
@@ -255,18 +254,19 @@ def test_decode_returns_views_in_range(published: Zero123Plus) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"condition_channels": True}, "need 16 and 4"),
-        ({"condition_latent_gain": 1.0, "vision": None}, "projection_dim 9"),
+        ("condition_channels=true", "need 16 and 4"),
+        ("vision.projection_dim=9", "projection_dim 9"),
+        ("condition_size=15", "multiples"),
+        ("rig.view_size=9", "multiples"),
+        ("rig.azimuths_deg=[0.0]", "1 azimuths"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(
-    published: Zero123Plus, change: dict[str, object], message: str
+    published: Zero123Plus, change: str, message: str
 ) -> None:
-    config = published.config
-    if change.get("vision", 0) is None:
-        change = {"vision": dataclasses.replace(config.vision, projection_dim=9)}
+    config = load(MultiViewConfig, to_dict(published.config), [change])
     with pytest.raises(ConfigError, match=message):
-        Zero123Plus(dataclasses.replace(config, **change))  # pyright: ignore[reportArgumentType]
+        Zero123Plus(config)
 
 
 def test_a_ramp_of_another_length_is_refused(published: Zero123Plus) -> None:

@@ -86,6 +86,9 @@ def test_empty_mesh_does_not_reach_the_kernels(stand_in):
     assert rast.shape == (2, 4, 5, 4)
     assert rast_db is None
     assert stand_in.interpolate(torch.zeros(0, 3), rast, tri)[0].shape == (2, 4, 5, 3)
+    for chosen, count in (("all", 3), ([1], 1)):
+        _, slopes = stand_in.interpolate(torch.zeros(0, 3), rast, tri, rast, chosen)
+        assert slopes.shape == (2, 4, 5, 2 * count)
     color = torch.rand(2, 4, 5, 1)
     assert stand_in.antialias(color, rast, pos, tri) is color
 

@@ -13,6 +13,9 @@ from benchmarks.rowwise_flexicubes import rowwise_flexicubes
 from geco_core.surface.cells import select_cells
 from geco_core.surface.flexicubes import extract_cells, flexicubes, split_weights
 from geco_core.surface.grid import RegularGrid
+from geco_core.surface.tables import tables_on
+
+_SIZES = {"beta": 12, "alpha": 8}
 
 
 def _random_case(
@@ -172,3 +175,20 @@ def test_nodes_may_be_compacted() -> None:
     got = extract_cells(x[nodes], s[nodes], compact, **picked, training=True)
     assert nodes.shape[0] < grid.num_nodes
     assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+def test_tables_first_used_in_inference_serve_training() -> None:
+    grid = RegularGrid.cubic(8, 2.1)
+    points = grid.points()
+    sdf = points.norm(dim=-1) - 0.7
+    tables_on.cache_clear()
+    with torch.inference_mode():
+        flexicubes(points, sdf, grid)
+    leaf = sdf.clone().requires_grad_()
+    weights = {n: torch.zeros(grid.num_cubes, k, requires_grad=True) for n, k in _SIZES.items()}
+    vertices, _, deviation = flexicubes(
+        points, leaf, grid, **weights, gamma=torch.zeros(grid.num_cubes), training=True
+    )
+    (vertices.square().sum() + deviation.sum()).backward()
+    assert leaf.grad is not None
+    assert all(w.grad is not None for w in weights.values())

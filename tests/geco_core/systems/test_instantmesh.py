@@ -17,7 +17,7 @@ from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.shapes.dataset import make_example
 from geco_core.shapes.object import object_seed
 from geco_core.systems.instantmesh import InstantMeshSystem, build_instantmesh
-from geco_core.types import Condition, Item, Mesh, System, Teacher
+from geco_core.types import Condition, Item, Mesh, MultiView, System, Teacher
 
 SMALL = ["sampler.steps=2", "extraction.grid_res=24", "extraction.exact=true", "device=cpu"]
 
@@ -118,6 +118,38 @@ def test_an_empty_surface_fails_its_item_alone(
 def test_a_condition_without_an_image_is_refused(system: InstantMeshSystem) -> None:
     with pytest.raises(BadItem, match="reads images"):
         system.generate([Condition("prompt", prompt="a chair")], [1])
+
+
+def test_an_empty_batch_gives_nothing(system: InstantMeshSystem) -> None:
+    assert system.generate([], []) == []
+
+
+def with_changes(system: InstantMeshSystem, *changes: str) -> InstantMeshSystem:
+    preset = config_load.preset_path("instantmesh", "micro")
+    config = config_load.load(InstantMeshConfig, preset, [*SMALL, *changes])
+    return InstantMeshSystem(config, *system.models, "digest", torch.device("cpu"))
+
+
+def test_the_configured_precision_is_used_and_stays_close(system: InstantMeshSystem) -> None:
+    condition = system.prepare(_item(0))
+    exact = system.multiview([condition], [1])
+    low = with_changes(system, "dtype=bfloat16")
+    rounded = low.multiview([condition], [1])
+    assert not torch.equal(exact.images, rounded.images)
+    assert rounded.images.dtype == torch.float32
+    assert float((exact.images - rounded.images).abs().mean()) < 0.02
+    (mesh,) = _meshes(low.reconstruct(exact))
+    (expected,) = _meshes(system.reconstruct(exact))
+    assert mesh.vertices.dtype == np.float32
+    assert abs(len(mesh.vertices) - len(expected.vertices)) < 0.2 * len(expected.vertices)
+
+
+def test_views_of_another_size_are_resized_for_the_encoder(system: InstantMeshSystem) -> None:
+    views = system.multiview([system.prepare(_item(0))], [1])
+    larger = torch.nn.functional.interpolate(views.images[0], scale_factor=2.0)[None]
+    (expected,) = _meshes(system.reconstruct(views))
+    (found,) = _meshes(system.reconstruct(MultiView(larger, views.cameras)))
+    assert abs(len(found.vertices) - len(expected.vertices)) < 0.2 * len(expected.vertices)
 
 
 def test_unknown_overrides_are_named() -> None:

@@ -16,8 +16,7 @@ _MESHINIT = "meshinit/"
 _IMAGE_ATOL = 1e-3
 _IMAGE_MEAN_ATOL = 1e-4
 _COLOUR_ATOL = 1.0
-# A polygon of more than three edges is not flat: cutting it otherwise changes area and volume a
-# little.
+# A polygon of more than three edges is not flat: how it is cut changes area and volume a little.
 _MEASURE_TOLERANCE = 0.03
 
 

@@ -1,5 +1,4 @@
-"""InstantMesh's export conventions: OBJ with vertex colours, GLB axes, textured OBJ with its
-material and texture.
+"""InstantMesh's export conventions: coloured OBJ, GLB axes, textured OBJ.
 
 Vertices and faces are compared as another program reads them back from the files we write.
 """

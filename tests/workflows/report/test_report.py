@@ -195,7 +195,7 @@ def test_missing_input_pictures_are_no_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Fatal, match="holds no run"):
+    with pytest.raises(Fatal, match="there is no run"):
         build_report(tmp_path)
 
 
