@@ -249,9 +249,10 @@ def _add_run_folder(parser: argparse.ArgumentParser) -> None:
 
 def _add_train_micro(verbs: argparse._SubParsersAction) -> None:
     about = "Train the micro weights from seeds on the CPU. The same command again resumes."
-    parser = _verb(verbs, "train-micro", _train_micro, about, "geco train-micro --out runs/micro")
-    parser.add_argument("--system", default="instantmesh", help="instantmesh (the only one yet)")
-    parser.add_argument("--out", required=True, help="training folder; reused to resume")
+    example = "geco train-micro instantmesh --out runs/micro"
+    parser = _verb(verbs, "train-micro", _train_micro, about, example)
+    parser.add_argument("system", help="instantmesh (the only one yet)")
+    parser.add_argument("--out", default="runs/micro", help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the recipe")
 
