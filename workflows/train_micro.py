@@ -63,7 +63,9 @@ def train_micro(
         ConfigError: a bad override, or a folder that was started with another recipe.
     """
     if system != "instantmesh":
-        raise Fatal(f"there is no micro recipe for {system!r}", remedy="geco train-micro instantmesh")
+        raise Fatal(
+            f"there is no micro recipe for {system!r}", remedy="geco train-micro instantmesh"
+        )
     recipe = config_load.load(RecipeConfig, None, overrides)
     folder.mkdir(parents=True, exist_ok=True)
     _pin_recipe(folder / "recipe.json", config_load.to_dict(recipe))
