@@ -40,6 +40,7 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 TIMEOUT_MS = 150_000
+FRAMES, FRAME_WAIT_MS = 60, 500
 
 pytestmark = [
     pytest.mark.browser,
@@ -92,7 +93,21 @@ def _wait_loaded(visit: Visit) -> None:
 
 
 def _foreground_share(visit: Visit) -> float:
-    """Share of the viewer's own picture that the mesh covers."""
+    """Share of the viewer's own picture that the mesh covers, once it has drawn one.
+
+    `loaded` comes before the first frame, and a software rasteriser may take seconds between them.
+    """
+    visit.page.wait_for_function("document.getElementById('viewer').modelIsVisible === true")
+    share = 0.0
+    for _ in range(FRAMES):
+        share = _drawn_share(visit)
+        if share > 0:
+            break
+        visit.page.wait_for_timeout(FRAME_WAIT_MS)
+    return share
+
+
+def _drawn_share(visit: Visit) -> float:
     return visit.page.evaluate(
         """async () => {
             const viewer = document.getElementById('viewer');
