@@ -20,13 +20,11 @@ SOFT_LINES, HARD_LINES = 300, 500
 MAX_FUNCTION_LINES = 40
 TEXT = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".json", ".sh", ".html", ".css", ".cfg", ""}
 SKIP = {".git", ".venv", "node_modules", "__pycache__", "vendor", "build", "demo-output", "runs"}
-# The repository speaks of the project alone: not of machines it was written on, package mirrors or
-# trackers.
+# The repository speaks of the project alone: no private paths, package registries or trackers.
 FOREIGN = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        r"/work/",
-        r"/opt/(wheels|pypi)",
+        r"(?<![\w.])/(?:home|root|w[o]rk|Users)/",
         r"pypi\.org",
         r"files\.pythonhosted",
         r"registry\.npmjs",
@@ -89,7 +87,7 @@ def test_the_repository_speaks_of_the_project_alone() -> None:
 
 
 def test_the_foreign_patterns_do_match() -> None:
-    samples = ["/work/x", "https://pypi.org/simple", "see issue #12", "in the previous session"]
+    samples = ["/home/x/y", "https://pypi.org/simple", "see issue #12", "in the previous session"]
     for sample in samples:
         assert any(p.search(sample) for p in FOREIGN), sample
     assert not any(p.search("boto3.session.Session and upstream ray#61012") for p in FOREIGN)
