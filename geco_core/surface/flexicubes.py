@@ -34,6 +34,7 @@ def flexicubes(
     weight_scale: float = 0.5,
     training: bool = False,
     order: FaceOrder = "instantmesh",
+    zeros_outside: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Extract the zero level set.
 
@@ -50,6 +51,7 @@ def flexicubes(
             sigmoid(raw) * scale + (1 - scale) / 2 for gamma.
         training: four triangles per quad around a centre vertex instead of two.
         order: order of the faces, see `quads_of`.
+        zeros_outside: winding at values of exactly zero, see `quads_of`; False for parity.
 
     Returns:
         `(vertices [V, 3], faces int64 [F, 3], deviation [I])`, see `dual_vertices` for the last;
@@ -71,6 +73,7 @@ def flexicubes(
         weight_scale=weight_scale,
         training=training,
         order=order,
+        zeros_outside=zeros_outside,
     )
 
 
@@ -85,6 +88,7 @@ def extract_cells(
     weight_scale: float = 0.5,
     training: bool = False,
     order: FaceOrder = "instantmesh",
+    zeros_outside: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`flexicubes` on surface cubes already found: raw weights are [S, 12], [S, 8] and [S].
 
@@ -102,7 +106,7 @@ def extract_cells(
     cases_S = resolve_ambiguity(corner_cases(sdf_U, cells), cells)
     topology = dual_topology(cases_S)
     vertices_V3, deviation_I = dual_vertices(points_U3, sdf_U, cells, topology, beta_S12, alpha_S8)
-    quad_Q4 = quads_of(sdf_U, cells, cases_S, topology.first, order)
+    quad_Q4 = quads_of(sdf_U, cells, cases_S, topology.first, order, zeros_outside)
     gamma_V = None if gamma_S is None else gamma_S.index_select(0, topology.cube)
     vertices, faces = triangulate(vertices_V3, quad_Q4, gamma_V, training=training)
     return vertices, faces, deviation_I

@@ -23,7 +23,12 @@ _CENTRE_EPS = 1e-8
 
 
 def quads_of(
-    sdf: Tensor, cells: SurfaceCells, cases_S: Tensor, first_S: Tensor, order: FaceOrder
+    sdf: Tensor,
+    cells: SurfaceCells,
+    cases_S: Tensor,
+    first_S: Tensor,
+    order: FaceOrder,
+    zeros_outside: bool,
 ) -> Tensor:
     """Dual vertices of the quad around every inner cut edge, counter-clockwise seen from outside.
 
@@ -34,12 +39,11 @@ def quads_of(
         first_S: first dual vertex of each cube.
         order: "upstream" sorts by edge; "instantmesh" lists the quads whose first node is outside
             first.
+        zeros_outside: a first node of exactly zero counts as outside, as it does in the case ids.
+            False is the published rule, `sdf > 0`, which turns such quads inside out.
 
     Returns:
         Int64 [Q, 4]. Edges in the border of the grid have fewer than four cubes and give no quad.
-
-    The original compares `sdf > 0` where this uses "not negative": they differ only where a value
-    is exactly zero, and there the original turns the quad inside out.
     """
     tables = tables_on(sdf.device)
     dual_S12 = tables.edge_loop[cases_S]
@@ -54,7 +58,8 @@ def quads_of(
     # Positions in [S, 12]; cubes ascend because the sort is stable.
     place_Q4 = cut_K[by_edge_K[owner_Q4]]
     quad_Q4 = (dual_S12 + first_S[:, None]).view(-1)[place_Q4]
-    outside_Q = sdf.detach()[nodes_S12.reshape(-1)[place_Q4[:, 0]]] >= 0
+    value_Q = sdf.detach()[nodes_S12.reshape(-1)[place_Q4[:, 0]]]
+    outside_Q = value_Q >= 0 if zeros_outside else value_Q > 0
     ways_24 = torch.tensor([[2, 3, 1, 0], [0, 1, 3, 2]], device=sdf.device)
     quad_Q4 = torch.gather(quad_Q4, 1, ways_24[outside_Q.long()])
     if order == "instantmesh":

@@ -88,6 +88,9 @@ def test_exact_zeros_do_not_turn_faces_inside_out(assert_closed: Callable[[Tenso
     assert (s == 0).sum() == 5**3 - 3**3
     _, faces, _ = flexicubes(x, s, grid)
     assert_closed(faces)
+    _, published, _ = flexicubes(x, s, grid, zeros_outside=False)
+    assert published.shape == faces.shape
+    assert not torch.equal(published, faces)
 
 
 @pytest.mark.parametrize("value", [1.0, -1.0])

@@ -75,6 +75,7 @@ class FlexiCubesAdapter(Adapter):
                         weight_scale=scale,
                         training=mode == "train",
                         order=order,
+                        zeros_outside=False,
                     )
                     outputs[f"{kind}_{mode}_verts{suffix}"] = verts
                     outputs[f"{kind}_{mode}_faces{suffix}"] = faces
