@@ -2,6 +2,7 @@
 the same.
 
     python -m tests.chaos.driver_kill --items 300 --kills 5
+    python -m tests.chaos.driver_kill --items 300 --kills 5 --system instantmesh
 
 Prints one JSON object and exits with 1 when anything is lost, doubled, different, or left running.
 """
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import pyarrow.parquet as pq
 
 from infra.run_state import done_shards
 from infra.storage import LocalStorage
+from workflows.demo import write_demo_manifest
 
 ROOT = Path(__file__).parents[2]
 REPLICAS_GONE_WITHIN_S = 30.0
@@ -64,6 +66,11 @@ def write_manifest(folder: Path, items: int) -> Path:
     ids = [f"i{k:06d}" for k in range(items)]
     pq.write_table(pa.table({"item_id": ids, "prompt": [f"box {i}" for i in ids]}), path)
     return path
+
+
+def write_image_manifest(folder: Path, items: int) -> Path:
+    """A manifest of held-out condition images."""
+    return write_demo_manifest(folder, items, image_size=64)
 
 
 def command(manifest: Path, out: Path, *words: str) -> list[str]:
@@ -134,6 +141,7 @@ def trial(
     *,
     startup_kills: float = STARTUP_KILLS,
     wait_for_agents: bool = True,
+    manifest_of: Callable[[Path, int], Path] = write_manifest,
 ) -> Verdict:
     """The whole experiment in `folder`.
 
@@ -144,9 +152,10 @@ def trial(
         words: more arguments of `geco generate`.
         startup_kills: share of the kills that come before the first commit.
         wait_for_agents: also wait for Ray's own agents, which outlive their node by a minute.
+        manifest_of: writes the manifest of a number of rows into a folder.
     """
     rng = random.Random(seed)
-    manifest = write_manifest(folder, items)
+    manifest = manifest_of(folder, items)
     verdict = Verdict(items)
     out, reference = folder / "killed", folder / "reference"
     line = command(manifest, out, *words)
@@ -171,16 +180,25 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--system", choices=("noop", "instantmesh"), default="noop")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--shard-size", type=int, default=8)
     parser.add_argument("words", nargs="*", help="more settings, e.g. model.generate_s=0.1")
     options = parser.parse_args()
-    words = [
-        "--system", "noop", "--workers", str(options.workers), "thumbnail_size=0",
-        f"shard_size={options.shard_size}", *(options.words or ["model.generate_s=0.1"]),
-    ]  # fmt: skip
+    noop = options.system == "noop"
+    settings = options.words or (["model.generate_s=0.1", "thumbnail_size=0"] if noop else [])
+    words = ["--system", options.system, "--workers", str(options.workers)]
+    words += [f"shard_size={options.shard_size}", *settings]
+    manifest_of = write_manifest if noop else write_image_manifest
     with tempfile.TemporaryDirectory(prefix="geco-chaos-") as folder:
-        verdict = trial(Path(folder), options.items, options.kills, options.seed, words)
+        verdict = trial(
+            Path(folder),
+            options.items,
+            options.kills,
+            options.seed,
+            words,
+            manifest_of=manifest_of,
+        )
     sys.stdout.write(json.dumps(asdict(verdict), indent=1) + "\n")
     return 0 if verdict.good else 1
 
