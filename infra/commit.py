@@ -30,6 +30,7 @@ from infra.storage import Storage
 RUN_KEY = "run.json"
 SYSTEM_KEY = "system.json"
 REPORT_KEY = "report/index.html"
+CARD_KEY = "README.md"
 
 
 def part_key(shard: int) -> str:
@@ -123,6 +124,11 @@ def put_duplicates(storage: Storage, key: str, rows: np.ndarray) -> None:
 def put_report(storage: Storage, page: bytes) -> None:
     """Publish the report page, in place of an earlier one."""
     storage.put_atomic(REPORT_KEY, page)
+
+
+def put_card(storage: Storage, text: str) -> None:
+    """Publish the dataset card, in place of an earlier one."""
+    storage.put_atomic(CARD_KEY, text.encode())
 
 
 def _put_json(

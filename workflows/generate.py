@@ -14,12 +14,14 @@ from actors.spec import WorkerSpec, build_worker
 from geco_core.config.run import RunConfig, model_overrides
 from geco_core.errors import ConfigError
 from geco_core.systems import describe_system
+from infra.commit import put_card
 from infra.dataset import ShardSummary
 from infra.environment import code_version, describe_environment
-from infra.plan import Plan, SystemDescription, make_plan, open_run
+from infra.plan import Plan, SystemDescription, make_plan, open_run, read_run
 from infra.run_state import RunState, read_state, todo_shards
 from infra.storage import LocalStorage, Storage, open_storage
 from infra.telemetry import log_event
+from workflows.card import dataset_card
 from workflows.progress import Progress
 from workflows.tally import Tally
 
@@ -79,7 +81,11 @@ def generate(config: RunConfig, *, clock: Callable[[], float] = time.monotonic) 
     )
     tally = Tally(config.max_failure_rate)
     wall_s = _execute(config, storage, plan, todo, tally, clock) if todo else 0.0
-    return GenerateResult(plan, read_state(storage), tally.state, tally.stopped, wall_s)
+    state = read_state(storage)
+    record = read_run(storage)
+    if record is not None:
+        put_card(storage, dataset_card(record, state))
+    return GenerateResult(plan, state, tally.state, tally.stopped, wall_s)
 
 
 def describe_run_system(config: RunConfig) -> SystemDescription:

@@ -1,0 +1,63 @@
+"""The dataset card of a run: `README.md` beside the parts, for whoever finds the folder.
+
+A pure function of what the store holds, so equal runs have equal cards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.run_state import RunState
+
+_READ = """```python
+import pyarrow.parquet as pq
+
+rows = pq.read_table("assets", columns=["item_id", "status", "glb"])
+```"""
+
+
+def dataset_card(record: Mapping[str, Any], state: RunState) -> str:
+    """Markdown: what was made, by what, under which licences, and how to read it.
+
+    Args:
+        record: `run.json`.
+        state: totals over the committed shards.
+    """
+    rows = int(record["manifest"]["rows"])
+    system = record["config"]
+    lines = [
+        "# A dataset of meshes",
+        "",
+        (
+            f"Made by GECO Forge with `{system['system']}-{system['preset']}`, run seed "
+            f"{system['seed']}, from a manifest of {rows:,} rows."
+        ),
+        "",
+        "| state | rows |",
+        "|---|---|",
+        *(f"| {status} | {state.counts[status]:,} |" for status in ("done", "failed", "skipped")),
+        *([f"| not made yet | {rows - state.rows_done:,} |"] if state.rows_done < rows else []),
+        "",
+    ]
+    if state.reasons:
+        counts = sorted(state.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+        lines += ["| reason | rows |", "|---|---|", *(f"| {k} | {v:,} |" for k, v in counts), ""]
+    licences = ", ".join(record["system"]["licences"]) or "none stated"
+    lines += [
+        (
+            f"Licences of the weights: {licences}. The licences of the sources are those of the "
+            "manifest's images and are not recorded here."
+        ),
+        "",
+        (
+            "Every row of the manifest is one row here, whatever became of it. `glb` holds a binary "
+            "glTF (y up, front +z) whose digest is `glb_sha256`; `reason`, `message` and `stage` say "
+            "why a row has none. Settings, weights and environment are in `run.json` and "
+            "`system.json`."
+        ),
+        "",
+        _READ,
+        "",
+    ]
+    return "\n".join(lines)
