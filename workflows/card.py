@@ -10,9 +10,9 @@ from typing import Any
 
 from infra.run_state import RunState
 
-_ROWS = """Every row of the manifest is one row here, whatever became of it. `glb` holds a binary glTF
-(y up, front +z) whose digest is `glb_sha256`; `reason`, `message` and `stage` say why a row has
-none. Settings, weights and environment are in `run.json` and `system.json`."""
+_ROWS = """Every row of the manifest is one row here, whatever became of it. `glb` holds a binary
+glTF (y up, front +z) whose digest is `glb_sha256`; `reason`, `message` and `stage` say why a row
+has none. Settings, weights and environment are in `run.json` and `system.json`."""
 _READ = """```python
 import pyarrow.parquet as pq
 

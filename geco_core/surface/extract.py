@@ -97,15 +97,17 @@ def extract_nodes(
     points_U3 = nodes.points()
     empty = nodes.cells.cubes.shape[0] == 0
     moved_U3 = points_U3 if offset_fn is None or empty else points_U3 + offset_fn(points_U3)
-    weights = {}
+    weights: dict[str, Tensor] = {}
     if weight_fn is not None and not empty:
         weights = split_weights(weight_fn(points_U3, nodes.cells.corners))
     return extract_cells(
         moved_U3,
         nodes.sdf,
         nodes.cells,
+        beta=weights.get("beta"),
+        alpha=weights.get("alpha"),
+        gamma=weights.get("gamma"),
         weight_scale=weight_scale,
         training=training,
         order=order,
-        **weights,
     )
