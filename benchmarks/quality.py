@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw
 
 from benchmarks.machine import describe_machine, save_result
 from geco_core.cameras import projection, rig_poses, world_to_camera
-from geco_core.evaluate.micro_quality import HeldOut, evaluate_chain, load_heldout, sample_views
+from geco_core.evaluate.micro_quality import HeldOut, evaluate_chain, load_heldout
 from geco_core.mesh.frames import gltf_to_world
+from geco_core.multiview.generate import views_of_images
 from geco_core.render.mesh import render_mesh
 from geco_core.render.registry import get_rasterizer
 from geco_core.systems.instantmesh import InstantMeshSystem, build_instantmesh
@@ -65,7 +66,8 @@ def main() -> int:
 
 def draw_sheet(system: InstantMeshSystem, truth: HeldOut, path: Path, count: int = 12) -> None:
     """Rows: condition | 3 true views | 3 teacher views | the mesh from 3 of the same cameras."""
-    views = sample_views(system.models[0], truth, system.config.sampler)[:count]
+    shown = truth.conditions[:count]
+    views = views_of_images(system.models[0], shown, range(count), system.config.sampler)
     cameras = system.rig_cameras.expand(count, -1, -1)
     meshes = system.reconstruct(MultiView(views, cameras))
     rows = []

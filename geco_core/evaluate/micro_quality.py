@@ -22,8 +22,8 @@ from geco_core.cameras import encoder_cameras, rig_poses
 from geco_core.config.models import InstantMeshConfig, SamplerConfig
 from geco_core.evaluate.geometry import volume_iou
 from geco_core.evaluate.image import psnr
-from geco_core.imaging.framing import composite, condition_pixels_from_tensor
-from geco_core.multiview.generate import generate_views
+from geco_core.imaging.framing import composite
+from geco_core.multiview.generate import views_of_images
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.shapes.dataset import make_example
@@ -97,16 +97,8 @@ def sample_views(
     model: Zero123Plus, truth: HeldOut, sampler: SamplerConfig, seed: int = 0
 ) -> Tensor:
     """The teacher's views [B, V, 3, S, S] of every held-out object, on the CPU."""
-    made = [
-        generate_views(
-            model,
-            condition_pixels_from_tensor(truth.conditions[i : i + 8], model.config),
-            [seed + j for j in range(i, min(i + 8, len(truth.names)))],
-            sampler,
-        ).cpu()
-        for i in range(0, len(truth.names), 8)
-    ]
-    return torch.cat(made)
+    seeds = range(seed, seed + len(truth.names))
+    return views_of_images(model, truth.conditions, seeds, sampler)
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from torch import Tensor
 from geco_core.config.models import SamplerConfig
 from geco_core.diffusion import noise as streams
 from geco_core.diffusion.noise import ItemNoise
+from geco_core.imaging.framing import condition_pixels_from_tensor
 from geco_core.multiview.zero123plus import Zero123Plus
 
 
@@ -44,3 +45,35 @@ def generate_views(
         draw = noise.draw(streams.POSTERIOR_NEGATIVE, model.condition_shape).to(model.device)
         negative = model.negative_condition(len(seeds), draw)
     return model.decode(model.sample(condition, noise, sampler, negative=negative))
+
+
+def views_of_images(
+    model: Zero123Plus,
+    images_B3SS: Tensor,
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+    *,
+    batch_size: int = 8,
+) -> Tensor:
+    """`generate_views` of framed condition images in [0, 1], a few at a time, on the CPU.
+
+    Args:
+        model: in eval mode.
+        images_B3SS: framed, on the model's background.
+        seeds: one per image.
+        sampler: kind, steps, guidance scale.
+        batch_size: images per pass.
+
+    Returns:
+        [B, V, 3, view, view] in [0, 1], float32.
+    """
+    made = [
+        generate_views(
+            model,
+            condition_pixels_from_tensor(images_B3SS[i : i + batch_size], model.config),
+            seeds[i : i + batch_size],
+            sampler,
+        ).cpu()
+        for i in range(0, len(images_B3SS), batch_size)
+    ]
+    return torch.cat(made)

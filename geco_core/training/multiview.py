@@ -20,7 +20,7 @@ from torch import Tensor
 from geco_core.config.models import SamplerConfig
 from geco_core.evaluate.image import psnr
 from geco_core.imaging.framing import condition_pixels_from_tensor
-from geco_core.multiview.generate import generate_views
+from geco_core.multiview.generate import views_of_images
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.training.cache import ExampleCache, epoch_rows
 
@@ -90,9 +90,6 @@ class MultiViewTask:
         numbers: dict[str, float] = {}
         made = {}
 
-        def pixels_of(images: Tensor) -> tuple[Tensor, Tensor]:
-            return condition_pixels_from_tensor(images, self.model.config)
-
         for name, sampler in (
             ("one_step", SamplerConfig(kind="one_step", steps=1, guidance_scale=1.0)),
             (
@@ -100,14 +97,7 @@ class MultiViewTask:
                 SamplerConfig(kind="ddim", steps=self._config.evaluate_steps, guidance_scale=1.0),
             ),
         ):
-            made[name] = torch.cat(
-                [
-                    generate_views(
-                        self.model, pixels_of(conditions[i : i + 8]), seeds[i : i + 8], sampler
-                    )
-                    for i in range(0, len(rows), 8)
-                ]
-            )
+            made[name] = views_of_images(self.model, conditions, seeds, sampler)
             numbers[f"psnr_{name}"] = float(psnr(made[name], truth).mean())
         sheet = torch.cat(
             [

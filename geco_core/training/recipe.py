@@ -23,8 +23,7 @@ from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.diffusion.codec import PatchCodec
 from geco_core.errors import Fatal
-from geco_core.imaging.framing import condition_pixels_from_tensor
-from geco_core.multiview.generate import generate_views
+from geco_core.multiview.generate import views_of_images
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.initialise import fourier_init
 from geco_core.reconstruct.instantmesh import InstantMesh
@@ -203,14 +202,9 @@ def _teacher_views(
         path = folder / f"part-{start:06d}.npy"
         if not path.is_file():
             rows = torch.arange(start, min(start + 64, count))
-            made = []
-            for chunk in rows.split(8):
-                pixels = condition_pixels_from_tensor(
-                    train_cache.images("condition", chunk), model.config
-                )
-                views = generate_views(model, pixels, [int(r) for r in chunk], space.config.sampler)
-                made.append(views.clamp(0, 1).mul(255).round().byte().movedim(-3, -1).numpy())
-            array = np.concatenate(made)
+            conditions = train_cache.images("condition", rows)
+            views = views_of_images(model, conditions, rows.tolist(), space.config.sampler)
+            array = views.clamp(0, 1).mul(255).round().byte().movedim(-3, -1).numpy()
             assert array.shape[1:] == (6, size, size, 3)
             np.save(path.with_suffix(".tmp.npy"), array)
             path.with_suffix(".tmp.npy").replace(path)

@@ -2,7 +2,7 @@
 
 Points carry signed distances (half of them near the surface) and surface colours; no rendering is
 involved, which is what makes 2-core training feasible. The views may be true renders, degraded
-ones, or a teacher's (`views` callback), so that the reconstructor meets at training time what it
+ones, or a teacher's (`teacher_views`), so that the reconstructor meets at training time what it
 will meet behind the diffusion model.
 
 Legend: B batch, V views, P points.
