@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from actors.item_run import ItemRun
 from actors.watchdog import NoWatchdog, Watchdog
-from geco_core.errors import BadItem
+from geco_core.errors import BadItem, Reason
 from geco_core.types import Asset, Condition, Generated, Item, Mesh, Shard, System, seed_for
 from infra.attempts import Attempts, Suspicion, write_attempts
 from infra.commit import adopt_shard, commit_shard
@@ -64,11 +64,21 @@ class WorkerSettings:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard to run; `attempts` is its crash history; `isolate` asks for one row at a time."""
+    """A shard to run.
+
+    Attributes:
+        shard: the rows.
+        attempts: the crash history of this generation.
+        isolate: one row at a time.
+        generation: of the part to write; from 1 on, rows of the generation before are kept.
+        retry: reasons of the rows to make again, from generation 1 on.
+    """
 
     shard: Shard
     attempts: Attempts
     isolate: bool = False
+    generation: int = 0
+    retry: tuple[Reason, ...] = ()
 
 
 @dataclass

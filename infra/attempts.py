@@ -47,12 +47,14 @@ class Attempts:
     crashes: int = 0
     blamed: dict[int, Blame] = field(default_factory=dict)
     running: Suspicion | None = None
+    generation: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         running = self.running
         return {
             "shard": self.shard,
+            "generation": self.generation,
             "crashes": self.crashes,
             "blamed": {
                 str(row): {"reason": b.reason.value, "message": b.message}
@@ -66,6 +68,7 @@ class Attempts:
         """Inverse of `to_json`."""
         return Attempts(
             shard=data["shard"],
+            generation=data.get("generation", 0),
             crashes=data["crashes"],
             blamed={
                 int(row): Blame(Reason(b["reason"]), b["message"])
@@ -94,14 +97,14 @@ def after_crash(record: Attempts, reason: Reason, now: float, limit_s: float) ->
     return replace(record, crashes=record.crashes + 1, blamed=blamed, running=None)
 
 
-def read_attempts(storage: Storage, shard: int) -> Attempts:
+def read_attempts(storage: Storage, shard: int, generation: int = 0) -> Attempts:
     """The stored record, or an empty one."""
     try:
-        return Attempts.from_json(json.loads(storage.get(attempts_key(shard))))
+        return Attempts.from_json(json.loads(storage.get(attempts_key(shard, generation))))
     except KeyError:
-        return Attempts(shard)
+        return Attempts(shard, generation=generation)
 
 
 def write_attempts(storage: Storage, record: Attempts) -> None:
     """Store the record; durable on return."""
-    put_attempts(storage, record.shard, record.to_json())
+    put_attempts(storage, attempts_key(record.shard, record.generation), record.to_json())

@@ -8,7 +8,8 @@ Invariants:
     I3  `done/k.json` is written after the part is durable. No done record: the shard may be made
         again, at the same key.
     I4  Any number of writers of shard k leave one part: the first wins, the others adopt what they
-        find.
+        find. Parts and done records are never changed; making rows again (`geco retry`) writes the
+        next generation of both, and the highest generation with a done record counts.
     I5  The part's footer repeats the done record: `done/` is an index that can be rebuilt, and
         readers follow it.
 """
@@ -16,6 +17,7 @@ Invariants:
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +33,32 @@ RUN_KEY = "run.json"
 SYSTEM_KEY = "system.json"
 REPORT_KEY = "report/index.html"
 CARD_KEY = "README.md"
+_KEY = re.compile(r"(?:assets/part-|done/|attempts/)(\d{6,})(?:-g([1-9]\d*))?\.(?:parquet|json)")
 
 
-def part_key(shard: int) -> str:
-    """`assets/part-000003.parquet`."""
-    return f"assets/part-{shard:06d}.parquet"
+def part_key(shard: int, generation: int = 0) -> str:
+    """`assets/part-000003.parquet`; later generations `assets/part-000003-g1.parquet`."""
+    return f"assets/part-{_name(shard, generation)}.parquet"
 
 
-def done_key(shard: int) -> str:
-    """`done/000003.json`."""
-    return f"done/{shard:06d}.json"
+def done_key(shard: int, generation: int = 0) -> str:
+    """`done/000003.json`; later generations `done/000003-g1.json`."""
+    return f"done/{_name(shard, generation)}.json"
 
 
-def attempts_key(shard: int) -> str:
+def attempts_key(shard: int, generation: int = 0) -> str:
     """`attempts/000003.json`: exists only for shards whose process died."""
-    return f"attempts/{shard:06d}.json"
+    return f"attempts/{_name(shard, generation)}.json"
+
+
+def parse_name(key: str) -> tuple[int, int] | None:
+    """(shard, generation) of a part, done or attempts key; None for keys of another form."""
+    match = _KEY.fullmatch(key)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def _name(shard: int, generation: int) -> str:
+    return f"{shard:06d}" + (f"-g{generation}" if generation else "")
 
 
 def commit_shard(storage: Storage, table: pa.Table, summary: ShardSummary) -> ShardSummary:
@@ -64,36 +77,39 @@ def commit_shard(storage: Storage, table: pa.Table, summary: ShardSummary) -> Sh
             stage="commit",
         )
     data = encode(table, summary)
-    key = part_key(summary.shard)
+    key = part_key(summary.shard, summary.generation)
     if not storage.put_atomic(key, data, only_if_absent=True):
-        standing = adopt_shard(storage, Shard(summary.shard, summary.start, summary.stop))
+        shard = Shard(summary.shard, summary.start, summary.stop)
+        standing = adopt_shard(storage, shard, summary.generation)
         if standing is not None:
             return standing
         storage.put_atomic(key, data)  # what stood there is not of this protocol: replace it
-    _put_json(storage, done_key(summary.shard), summary.to_json())
+    _put_json(storage, done_key(summary.shard, summary.generation), summary.to_json())
     return summary
 
 
-def adopt_shard(storage: Storage, shard: Shard) -> ShardSummary | None:
+def adopt_shard(storage: Storage, shard: Shard, generation: int = 0) -> ShardSummary | None:
     """Complete the commit of a writer that died between the part and the done record.
 
     Returns:
         The summary of the part that stands; None when there is no whole part of these rows.
     """
-    summary = stored_summary(storage, shard.index)
+    summary = stored_summary(storage, shard.index, generation)
     if summary is None or (summary.start, summary.stop) != (shard.start, shard.stop):
         return None
-    _put_json(storage, done_key(shard.index), summary.to_json())
+    _put_json(storage, done_key(shard.index, generation), summary.to_json())
     return summary
 
 
-def stored_summary(storage: Storage, shard: int) -> ShardSummary | None:
+def stored_summary(storage: Storage, shard: int, generation: int = 0) -> ShardSummary | None:
     """The footer summary of a shard's part; None when there is no whole part."""
     try:
-        with storage.open_for_pyarrow(part_key(shard)) as file:
-            return read_summary(file)
+        with storage.open_for_pyarrow(part_key(shard, generation)) as file:
+            summary = read_summary(file)
     except KeyError:
         return None
+    wanted = (shard, generation)
+    return summary if summary and (summary.shard, summary.generation) == wanted else None
 
 
 def create_once(storage: Storage, key: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -103,12 +119,12 @@ def create_once(storage: Storage, key: str, content: dict[str, Any]) -> dict[str
     return json.loads(storage.get(key))
 
 
-def put_attempts(storage: Storage, shard: int, record: dict[str, Any]) -> None:
+def put_attempts(storage: Storage, key: str, record: dict[str, Any]) -> None:
     """Write the crash record of a shard.
 
     Durable when this returns: the record must outlive a death at the very next instruction.
     """
-    _put_json(storage, attempts_key(shard), record)
+    _put_json(storage, key, record)
 
 
 def put_normalised(storage: Storage, key: str, path: Path) -> None:

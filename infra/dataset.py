@@ -81,6 +81,7 @@ class ShardSummary:
         seconds: summed over the rows, by stage; `wall` is the shard's own duration.
         worker: host and process that made it.
         finished_at: when it was committed, ISO 8601 in UTC.
+        generation: 0, and one more each time `geco retry` makes rows of the shard again.
     """
 
     shard: int
@@ -91,6 +92,7 @@ class ShardSummary:
     seconds: Mapping[str, float] = field(default_factory=dict)
     worker: str = ""
     finished_at: str = ""
+    generation: int = 0
 
     @property
     def rows(self) -> int:
@@ -108,6 +110,7 @@ class ShardSummary:
             "seconds": {k: round(v, 6) for k, v in self.seconds.items()},
             "worker": self.worker,
             "finished_at": self.finished_at,
+            "generation": self.generation,
         }
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.commit import done_key
+from infra.commit import done_key, parse_name
 from infra.dataset import ShardSummary
 from infra.plan import Plan
 from infra.storage import Storage
@@ -57,20 +57,29 @@ class RunState:
         }
 
 
+def done_generations(storage: Storage) -> dict[int, int]:
+    """Committed shard -> the generation that counts: one listing, no object is read."""
+    return _generations(storage, "done")
+
+
 def done_shards(storage: Storage) -> set[int]:
-    """Indices of the committed shards: one listing, no object is read."""
-    return _numbered(storage, "done")
+    """Indices of the committed shards."""
+    return set(done_generations(storage))
 
 
 def crashed_shards(storage: Storage) -> set[int]:
     """Indices of the shards whose process died at least once."""
-    return _numbered(storage, "attempts")
+    return set(_generations(storage, "attempts"))
 
 
-def _numbered(storage: Storage, folder: str) -> set[int]:
-    """The numbers of `<folder>/<number>.json`; other files there are not ours."""
-    stems = (key.rpartition("/")[2].rpartition(".json") for key in storage.list(folder))
-    return {int(stem) for stem, mark, rest in stems if mark and not rest and stem.isdecimal()}
+def _generations(storage: Storage, folder: str) -> dict[int, int]:
+    """The highest generation per shard of the records in a folder; other files are not ours."""
+    found: dict[int, int] = {}
+    for key in storage.list(folder):
+        name = parse_name(key)
+        if name is not None:
+            found[name[0]] = max(name[1], found.get(name[0], 0))
+    return found
 
 
 def todo_shards(storage: Storage, plan: Plan) -> list[int]:
@@ -79,14 +88,14 @@ def todo_shards(storage: Storage, plan: Plan) -> list[int]:
     return [index for index in range(plan.shards) if index not in done]
 
 
-def read_done(storage: Storage, shard: int) -> ShardSummary:
+def read_done(storage: Storage, shard: int, generation: int = 0) -> ShardSummary:
     """The done record of a shard. Raises `KeyError`."""
-    return ShardSummary(**json.loads(storage.get(done_key(shard))))
+    return ShardSummary(**json.loads(storage.get(done_key(shard, generation))))
 
 
 def read_state(storage: Storage) -> RunState:
     """Totals over all done records."""
     state = RunState()
-    for shard in sorted(done_shards(storage)):
-        state.add(read_done(storage, shard))
+    for shard, generation in sorted(done_generations(storage).items()):
+        state.add(read_done(storage, shard, generation))
     return state
