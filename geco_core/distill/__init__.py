@@ -1,0 +1,1 @@
+"""Distillation: score distillation losses, the one-step generator, the fine-tuned chain."""
