@@ -31,22 +31,14 @@ Weighting = Literal["sigma2", "uniform", "normalised"]
 Reduction = Literal["sum", "mean"]
 
 
-def draw_timesteps(
-    batch: int, bounds: tuple[float, float], schedule: NoiseSchedule, generator: torch.Generator
-) -> Tensor:
-    """int64 [batch], uniform over the timesteps within two shares of the schedule's length.
+def timestep_range(bounds: tuple[float, float], schedule: NoiseSchedule) -> tuple[int, int]:
+    """First and last timestep within two shares of the schedule's length.
 
-    Args:
-        batch: how many.
-        bounds: (low, high) within 0 and 1; (0.02, 0.98) in the paper. A high of 1 includes the last
-            timestep.
-        schedule: gives the length.
-        generator: source of the draws.
+    (0.02, 0.98) in the paper; a high of 1 includes the last timestep.
     """
     length = schedule.config.num_train_timesteps
     low = round(bounds[0] * length)
-    high = max(low, min(round(bounds[1] * length), length - 1))
-    return torch.randint(low, high + 1, (batch,), generator=generator)
+    return low, max(low, min(round(bounds[1] * length), length - 1))
 
 
 def vsd_gradient(
