@@ -73,6 +73,11 @@ class Stage1Config:
         if not self.vsd_weight and not self.regression_weight:
             raise ValueError("vsd_weight and regression_weight are both 0: nothing to train on")
 
+    @property
+    def student_turns(self) -> int:
+        """Student updates per generator update: none where only the regression trains."""
+        return self.student_steps if self.vsd_weight else 0
+
 
 PAPER = Stage1Config(
     generator_guidance=4.0,

@@ -7,61 +7,36 @@ done, with any number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geco_core.distill.draws import RowDraws
 from geco_core.distill.networks import ConditionBatch
+from geco_core.distill.optimise import (
+    OptimiseConfig,
+    Piece,
+    Stepper,
+    add_numbers,
+    batch_pieces,
+    refuse_foreign,
+)
 from geco_core.distill.stage1 import Stage1, TeacherPairs
 from geco_core.distill.world import World
-from geco_core.errors import Fatal
-from geco_core.training.cache import epoch_rows
 from geco_core.training.loop import Ema
 
 
 @dataclass(frozen=True)
-class Stage1TrainerConfig:
-    """Numbers of the optimisation; rates are per step.
+class Stage1TrainerConfig(OptimiseConfig):
+    """Numbers of Stage I's optimisation.
 
-    Attributes:
-        steps: generator updates.
-        batch_size: rows of the global batch.
-        accumulation: pieces a process cuts its rows into, to save memory.
-        generator_rate, student_rate: learning rates; the paper has 1e-6 for both.
-        warmup_steps, decay_steps: linear rise at the start and fall at the end.
-        betas, weight_decay: of AdamW.
-        clip_norm: of the gradients of either network.
-        ema_decay: of the generator's weights that are evaluated and shipped.
-        autocast: precision of the networks' passes.
+    `generator_rate` and `student_rate` are 1e-6 in the paper, which calls their balance crucial.
     """
 
-    steps: int = 5000
-    batch_size: int = 4
-    accumulation: int = 1
     generator_rate: float = 1e-6
     student_rate: float = 1e-6
-    warmup_steps: int = 0
-    decay_steps: int = 1
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    clip_norm: float = 10.0
-    ema_decay: float = 0.999
-    autocast: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "generator_rate", "student_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-
-    def factor(self, step: int) -> float:
-        """Share of the learning rates at `step` (0-based)."""
-        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        return rise * min(1.0, (self.steps - step) / max(1, self.decay_steps))
 
 
 class Stage1Data(Protocol):
@@ -86,15 +61,15 @@ class Stage1Trainer:
     def __init__(
         self, stage1: Stage1, data: Stage1Data, config: Stage1TrainerConfig, world: World
     ) -> None:
-        self.stage1 = stage1
-        self.config = config
-        self._data = data
-        self._world = world
+        self.stage1, self.config = stage1, config
+        self._data, self._world = data, world
         networks = stage1.networks
-        self.generator_parameters: Sequence[nn.Parameter] = networks.generator_parameters
-        self.student_parameters: Sequence[nn.Parameter] = networks.student_parameters
-        self._generator_steps = self._adam(self.generator_parameters, config.generator_rate)
-        self._student_steps = self._adam(self.student_parameters, config.student_rate)
+        self._generator_steps = Stepper(
+            [(networks.generator_parameters, config.generator_rate)], config, world
+        )
+        self._student_steps = Stepper(
+            [(networks.student_parameters, config.student_rate)], config, world
+        )
         self.ema = Ema(networks.generator.unet, config.ema_decay)
 
     def step(self, step: int) -> Mapping[str, float]:
@@ -106,16 +81,14 @@ class Stage1Trainer:
         Raises:
             Fatal: a loss became non-finite.
         """
-        pieces = self._pieces(step)
+        pieces = batch_pieces(len(self._data), step, self.config, self._world)
         numbers: dict[str, float] = {}
         made = [self._generator_piece(step, piece, numbers) for piece in pieces]
-        norm = self._update(self._generator_steps, self.generator_parameters, step)
-        numbers["generator_norm"] = norm
-        for turn in range(self.stage1.config.student_steps if self.stage1.config.vsd_weight else 0):
+        numbers["generator_norm"] = self._generator_steps.update(step)
+        for turn in range(self.stage1.config.student_turns):
             for piece, (latents, conditions) in zip(pieces, made, strict=True):
                 self._student_piece(step, turn, piece, latents, conditions, numbers)
-            norm = self._update(self._student_steps, self.student_parameters, step)
-            numbers["student_norm"] = norm
+            numbers["student_norm"] = self._student_steps.update(step)
         self.ema.update(self.stage1.networks.generator.unet, step)
         return self._world.mean(numbers)
 
@@ -138,96 +111,38 @@ class Stage1Trainer:
             networks.student.unet.load_state_dict(state["student"])
             self._generator_steps.load_state_dict(state["generator_steps"])
             self._student_steps.load_state_dict(state["student_steps"])
+            self.ema.shadow = dict(state["ema"])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise Fatal(
-                f"the checkpoint does not fit these networks: {error}",
-                stage="stage1",
-                remedy="use the configuration it was made with, or another folder",
-            ) from error
-        self.ema.shadow = dict(state["ema"])
+            raise refuse_foreign(error) from error
 
-    def _pieces(self, step: int) -> list[tuple[list[int], Tensor]]:
-        """Places in the global batch and data rows, per accumulated piece."""
-        cfg = self.config
-        rows = epoch_rows(len(self._data), cfg.batch_size, step, cfg.seed)
-        places = list(self._world.rows(cfg.batch_size))
-        size = -(-len(places) // cfg.accumulation)
-        cut = [places[i : i + size] for i in range(0, len(places), size)]
-        return [(piece, rows[piece]) for piece in cut]
-
-    def _draws(self, step: int, places: Sequence[int], stream: str) -> RowDraws:
+    def _draws(self, step: int, piece: Piece, stream: str) -> RowDraws:
         device = self.stage1.networks.teacher.device
-        return RowDraws(self.config.seed, step, places, stream=stream, device=device)
+        return RowDraws(self.config.seed, step, piece.places, stream=stream, device=device)
 
     def _generator_piece(
-        self, step: int, piece: tuple[list[int], Tensor], numbers: dict[str, float]
+        self, step: int, piece: Piece, numbers: dict[str, float]
     ) -> tuple[Tensor, ConditionBatch]:
-        places, rows = piece
-        draws = self._draws(step, places, "generator")
-        conditions = self.stage1.conditions(self._data.images(rows), draws)
-        with self._autocast():
+        draws = self._draws(step, piece, "generator")
+        conditions = self.stage1.conditions(self._data.images(piece.rows), draws)
+        with self.config.precision(self.stage1.networks.teacher.device):
             loss, latents, parts = self.stage1.generator_loss(
-                conditions, draws, self._data.pairs(rows)
+                conditions, draws, self._data.pairs(piece.rows)
             )
-        self._backward(loss, places, step)
-        _add(numbers, parts, self._weight(places))
+        self._generator_steps.backward(loss, piece.weight, step)
+        add_numbers(numbers, parts, piece.weight)
         return latents, conditions
 
     def _student_piece(
         self,
         step: int,
         turn: int,
-        piece: tuple[list[int], Tensor],
+        piece: Piece,
         latents: Tensor,
         conditions: ConditionBatch,
         numbers: dict[str, float],
     ) -> None:
-        places, _ = piece
-        draws = self._draws(step, places, f"student-{turn}")
-        with self._autocast():
+        draws = self._draws(step, piece, f"student-{turn}")
+        with self.config.precision(self.stage1.networks.teacher.device):
             loss, parts = self.stage1.student_loss(latents, conditions, draws)
-        self._backward(loss, places, step)
-        _add(numbers, parts, self._weight(places) / self.stage1.config.student_steps)
-
-    def _weight(self, places: Sequence[int]) -> float:
-        """Factor of a piece's mean so that pieces and processes add up to the batch's mean."""
-        return len(places) * self._world.size / self.config.batch_size
-
-    def _backward(self, loss: Tensor, places: Sequence[int], step: int) -> None:
-        if not torch.isfinite(loss):
-            raise Fatal(
-                f"the loss is {loss.item()} at step {step}",
-                stage="stage1",
-                remedy="lower the learning rates",
-            )
-        (loss * self._weight(places)).backward()
-
-    def _update(
-        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], step: int
-    ) -> float:
-        self._world.average_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self.config.factor(step)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return float(norm)
-
-    def _adam(self, parameters: Sequence[nn.Parameter], rate: float) -> torch.optim.AdamW:
-        cfg = self.config
-        adam = torch.optim.AdamW(
-            parameters, lr=rate, betas=cfg.betas, weight_decay=cfg.weight_decay, fused=True
-        )
-        for group in adam.param_groups:
-            group["initial_lr"] = rate
-        return adam
-
-    def _autocast(self) -> torch.autocast:
-        dtype = getattr(torch, self.config.autocast)
-        device = self.stage1.networks.teacher.device.type
-        return torch.autocast(device, dtype, enabled=dtype != torch.float32)
-
-
-def _add(numbers: dict[str, float], parts: Mapping[str, float], weight: float) -> None:
-    for key, value in parts.items():
-        numbers[key] = numbers.get(key, 0.0) + weight * value
+        self._student_steps.backward(loss, piece.weight, step)
+        add_numbers(numbers, parts, piece.weight / self.stage1.config.student_turns)

@@ -167,7 +167,7 @@ def test_regression_without_samples_is_refused(teacher: Zero123Plus) -> None:
 def test_non_finite_losses_stop_the_run() -> None:
     trainer = new_trainer()
     with torch.no_grad():
-        trainer.generator_parameters[0].fill_(float("nan"))
+        trainer.stage1.networks.generator_parameters[0].fill_(float("nan"))
     with pytest.raises(Fatal, match="step 0"):
         trainer.step(0)
 
