@@ -10,10 +10,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 OUT ?= demo-output
-ROUNDS ?= 3
+ROUNDS ?= 10
 JOBS ?= 2
 GOLDEN ?= tests/golden/data
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 # Worker processes share the cores: one OpenMP thread each.
 export OMP_NUM_THREADS ?= 1
@@ -52,8 +53,8 @@ format: $(STAMP)  ## format the code and apply the safe fixes
 golden: $(STAMP)  ## replay the golden vectors (GOLDEN=folder for another set)
 	$(PY) -m tests.golden $(GOLDEN) --strict
 
-chaos: $(STAMP)  ## the kill tests, ROUNDS=n times each
-	GECO_CHAOS_ROUNDS=$(ROUNDS) $(PY) -m pytest -m chaos --timeout 900 $(PYTEST_ARGS)
+chaos: $(STAMP)  ## ROUNDS=n random kills over a local disk and two S3 servers, and the table of what they did
+	$(PY) -m tests.chaos.campaign --rounds $(ROUNDS) $(CHAOS_ARGS)
 
 lock: $(STAMP)  ## rewrite requirements/*.txt from the versions installed in .venv
 	$(PY) requirements/lock.py

@@ -6,9 +6,11 @@ a hang of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from actors.shard_worker import ShardTask, Worker, run_shard
+from actors.order import WorkOrder
+from actors.shard_worker import Abandoned, Worker, run_shard
+from actors.stop import Stop
 from infra.attempts import read_attempts
 from infra.dataset import ShardSummary
 from infra.plan import Plan
@@ -16,7 +18,11 @@ from infra.retry import retried
 
 
 def run_inline(
-    worker: Worker, plan: Plan, todo: Sequence[int], on_summary: Callable[[ShardSummary], bool]
+    worker: Worker,
+    plan: Plan,
+    order: WorkOrder,
+    on_summary: Callable[[ShardSummary], bool],
+    stop: Stop | None = None,
 ) -> None:
     """Run shards in order.
 
@@ -25,14 +31,27 @@ def run_inline(
     Args:
         worker: the loaded system.
         plan: the run's plan.
-        todo: indices of the shards to make.
+        order: the shards to make.
         on_summary: hears of each commit; returns False to stop.
+        stop: ends the run between shards, and between batches once it is time to abandon.
 
     Raises:
         Fatal, Retryable, DeviceFault: what `run_shard` raises.
     """
-    for index in todo:
-        attempts = retried(lambda index=index: read_attempts(worker.storage, index))
-        summary = run_shard(ShardTask(plan.shard(index), attempts), worker)
+    stop = stop or Stop()
+    worker.stopping = stop.abandon
+    for index in order.shards:
+        if stop.requested:
+            return
+        generation = order.generation(index)
+        attempts = retried(
+            lambda index=index, generation=generation: read_attempts(
+                worker.storage, index, generation
+            )
+        )
+        try:
+            summary = run_shard(order.task(plan.shard(index), attempts), worker)
+        except Abandoned:
+            return
         if not on_summary(summary):
             return

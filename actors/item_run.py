@@ -4,13 +4,14 @@ ends it.
 
 from __future__ import annotations
 
-import hashlib
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actors.memory import is_out_of_memory
+from actors.traces import trace_digest
 from geco_core.errors import BadItem, Fatal, ForgeError, Reason
 from geco_core.types import Asset, Condition, Outcome, Status
+from infra.fetch import FetchTimeout
 from infra.rows import Row
 
 MAX_MESSAGE = 500
@@ -20,13 +21,18 @@ class DeviceFault(Exception):
     """The device context is broken: no later call can succeed, so the process must end."""
 
 
-@dataclass
+@dataclass(slots=True)
 class ItemRun:
-    """A row being made. `outcome` is set exactly once."""
+    """A row being made. `outcome` is set exactly once.
+
+    `spent_s` is the time it has taken so far, all stages together; `timing` also holds parts of
+    stages.
+    """
 
     row: Row
     seed: int
     timing: dict[str, float] = field(default_factory=dict)
+    spent_s: float = 0.0
     attempts: int = 0
     condition: Condition | None = None
     source_sha256: str = ""
@@ -36,6 +42,11 @@ class ItemRun:
     def add_time(self, stage: str, seconds: float) -> None:
         """Attribute seconds to a stage."""
         self.timing[stage] = self.timing.get(stage, 0.0) + seconds
+        self.spent_s += seconds
+
+    def add_part(self, part: str, seconds: float) -> None:
+        """Attribute seconds to a part of a stage."""
+        self.timing[part] = self.timing.get(part, 0.0) + seconds
 
     def done(self, asset: Asset) -> None:
         """End as done."""
@@ -61,14 +72,12 @@ class ItemRun:
         if isinstance(error, Fatal) or is_device_fault(error):
             raise error if isinstance(error, Fatal) else DeviceFault(str(error)) from error
         if isinstance(error, ForgeError):
-            reason = error.reason if isinstance(error, BadItem) else default_reason(error, stage)
+            named = isinstance(error, (BadItem, FetchTimeout))
+            reason = error.reason if named else default_reason(error, stage)
             text = f"{error.message} ({error.remedy})" if error.remedy else error.message
             self.failed(reason, text, error.stage or stage)
         else:
-            digest = hashlib.sha256(
-                "".join(traceback.format_exception(error)).encode()
-            ).hexdigest()[:8]
-            text = f"{type(error).__name__}: {error} [traceback {digest}]"
+            text = f"{type(error).__name__}: {error} [traceback {trace_digest(error)}]"
             self.failed(default_reason(error, stage), text, stage)
 
     def _end(
@@ -89,7 +98,7 @@ class ItemRun:
             stage=stage,
             attempts=self.attempts,
             asset=asset,
-            timing=dict(self.timing),
+            timing=self.timing,
             source_sha256=self.source_sha256,
             notes=self.notes,
         )
@@ -104,14 +113,6 @@ def default_reason(error: Exception, stage: str) -> Reason:
         "finish": Reason.FINISHING_FAILED,
     }
     return by_stage.get(stage, Reason.GENERATION_FAILED)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether host or device memory ran out.
-
-    torch's class is named, not imported: this module needs no torch.
-    """
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def is_device_fault(error: BaseException) -> bool:

@@ -5,45 +5,53 @@ events.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError
+from ray.exceptions import RayError
 
-from actors.replica import MAX_CONCURRENCY, Failure, Ready, Replica, thread_environment
+from actors.coroner import Coroner
+from actors.deaths import Death, explain
+from actors.node_watch import NodeWatch
+from actors.order import WorkOrder
+from actors.pace import Pace
+from actors.pool import Call, Pool
+from actors.replica import Failure, Placed, Ready
 from actors.schedule import Assignment, Schedule
-from actors.shard_worker import ShardTask
 from actors.spec import WorkerSpec
+from actors.stop import Stop
 from geco_core.errors import Fatal, Reason
-from infra.attempts import Attempts, after_crash, read_attempts, write_attempts
 from infra.dataset import ShardSummary
 from infra.plan import Plan
-from infra.retry import retried
 from infra.storage import Storage
 from infra.telemetry import log_event
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 1.0
+SHORT_WAIT_S = 0.2
+PROBES = 60  # half a second each
+PROBE_EVERY_S = 0.5
+BLAMED = {Reason.CRASHED.value, Reason.OUT_OF_MEMORY.value, Reason.TIMED_OUT.value}
 
 
 @dataclass(frozen=True)
-class ReplicaOptions:
-    """Resources and limits of every replica."""
+class Listener:
+    """What a command hears of its engine.
 
-    num_gpus: float
-    num_cpus: float
-    threads: int
-    start_timeout_s: float
+    Attributes:
+        summary: of each commit; returns False to stop.
+        ready: the name of each replica that becomes ready.
+        remark: what the user should know at the end, in a sentence.
+    """
 
-
-@dataclass(frozen=True)
-class _Call:
-    replica: int
-    shard: int | None  # None: the ping
+    summary: Callable[[ShardSummary], bool]
+    ready: Callable[[str], object] = lambda _: None
+    remark: Callable[[str], object] = lambda _: None
 
 
 class Scheduler:
@@ -55,10 +63,12 @@ class Scheduler:
         plan: Plan,
         storage: Storage,
         schedule: Schedule,
-        options: ReplicaOptions,
+        pool: Pool,
+        order: WorkOrder,
+        listener: Listener,
+        stop: Stop | None = None,
         *,
-        on_summary: Callable[[ShardSummary], bool],
-        on_ready: Callable[[int], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
         epoch: Callable[[], float] = time.time,
     ) -> None:
         """Connect the pieces; `run` starts the work.
@@ -68,153 +78,190 @@ class Scheduler:
             plan: the run's plan.
             storage: of the run folder.
             schedule: the state machine over the shards to make.
-            options: resources and limits of a replica.
-            on_summary: hears of each commit; returns False to stop.
-            on_ready: hears the number of ready replicas, each time one becomes so.
+            pool: the replicas.
+            order: generations and reasons of the shards.
+            listener: hears what happens.
+            stop: ends the run early.
+            clock: monotonic seconds.
             epoch: seconds since the epoch.
         """
-        self._spec = spec
         self._plan = plan
-        self._storage = storage
         self._schedule = schedule
-        self._options = options
-        self._on_summary = on_summary
-        self._on_ready = on_ready
-        self._epoch = epoch
-        self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, _Call] = {}
+        self._pool = pool
+        self._order = order
+        self._listener = listener
+        self._stop = stop or Stop()
+        self._clock = clock
+        self._pace = Pace(clock)
+        self._coroner = Coroner(storage, schedule, order, spec.settings.deadly_limit_s, epoch)
+        self._watch = NodeWatch(schedule, clock)
+        self._partials = set(order.partials)
+        self._names: dict[int, str] = {}
+        self._lost_sight: dict[int, _LostSight] = {}
         self._stopping = False
 
     def run(self) -> None:
-        """Returns when nothing is left to do. Raises `Fatal`."""
+        """Returns when nothing is left to do, or to wait for. Raises `Fatal`."""
         try:
-            while not self._schedule.finished and not self._stopping:
-                self._start_replicas()
-                for assignment in self._schedule.assignments():
-                    self._submit(assignment)
+            while not self._over():
+                self._move_away(self._watch.look())
+                self._probe()
+                if self._stop.requested:
+                    self._drain()
+                else:
+                    self._start_replicas()
+                    for assignment in self._schedule.assignments():
+                        self._submit(assignment)
                 for replica in self._schedule.surplus_replicas():
-                    self._end(replica)
-                self._collect()
+                    self._pool.end(replica)
+                for call, reference in self._pool.answers(self._wait_s()):
+                    self._handle(call, reference)
         finally:
-            for replica in list(self._actors):
-                self._end(replica)
+            self._pool.end_all()
+
+    def _over(self) -> bool:
+        if self._stop.requested and (self._stop.expired or not self._schedule.in_flight):
+            return True
+        return self._stopping or self._schedule.finished
+
+    def _wait_s(self) -> float:
+        return SHORT_WAIT_S if self._stop.requested or self._lost_sight else WAIT_S
 
     def _start_replicas(self) -> None:
         for replica in self._schedule.new_replicas():
-            options = self._options
-            actor_class = cast("Any", ray.remote(Replica)).options(
-                num_gpus=options.num_gpus,
-                num_cpus=options.num_cpus,
-                max_restarts=0,
-                max_concurrency=MAX_CONCURRENCY,
-                runtime_env={"env_vars": thread_environment(options.threads)},
-            )
-            actor = actor_class.remote(self._spec)
-            self._actors[replica] = actor
-            ping = actor.ping.remote(options.start_timeout_s, options.threads)
-            self._calls[ping] = _Call(replica, None)
+            spare = replica in self._schedule.spares
+            self._pool.start(replica, spare=spare, avoid=self._schedule.nodes.retired)
 
     def _submit(self, assignment: Assignment) -> None:
         shard = self._plan.shard(assignment.shard)
-        attempts = self._unsuspected(shard.index)
-        task = ShardTask(shard, attempts, assignment.isolate)
-        reference = self._actors[assignment.replica].run.remote(task)
-        self._calls[reference] = _Call(assignment.replica, shard.index)
+        attempts = self._coroner.record(shard.index)
+        partials = shard.index in self._partials
+        task = self._order.task(shard, attempts, isolate=assignment.isolate, partials=partials)
+        self._pool.run(assignment.replica, task)
+        self._pace.begin(shard.index)
 
-    def _collect(self) -> None:
-        if not self._calls:
-            return
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=WAIT_S)
-        for reference in ready:
-            call = self._calls.pop(reference, None)
-            if call is not None:  # else its replica died with it
-                self._handle(call, reference)
-
-    def _handle(self, call: _Call, reference: Any) -> None:
+    def _handle(self, call: Call, reference: Any) -> None:
         try:
             result: Any = ray.get(reference)
         except RayError as error:
-            # RayActorError, but also OutOfMemoryError, WorkerCrashedError, NodeDiedError and
-            # ActorUnavailableError, which are none: whatever Ray raises, this replica is lost.
-            self._replica_died(call, error)
-        else:
-            if isinstance(result, Failure):
-                self._failed(call, result)
-            elif isinstance(result, Ready):
-                self._schedule.ready(call.replica)
-                log_event(log, "worker_ready", worker=result.name)
-                self._on_ready(sum(state.ready for state in self._schedule.replicas.values()))
-            elif call.shard is not None:
-                self._schedule.shard_done(call.replica, call.shard)
-                self._stopping = not self._on_summary(result)
+            death = explain(error)
+            if death.certain:
+                self._bury(call.replica, death)
+            else:
+                self._lose_sight(call.replica, death)
+            return
+        if call.kind == "probe":  # it lives, but what it answered before is lost
+            self._bury(call.replica, Death(Reason.CRASHED, "its answers were lost", node_lost=True))
+        elif isinstance(result, Placed):
+            self._placed(call.replica, result)
+        elif isinstance(result, Ready):
+            self._schedule.ready(call.replica)
+            log_event(log, "worker_ready", worker=result.name)
+            self._listener.ready(result.name)
+        elif isinstance(result, Failure):
+            self._failed(call, result)
+        elif call.kind == "run":
+            self._committed(call, result)
 
-    def _failed(self, call: _Call, failure: Failure) -> None:
+    def _placed(self, replica: int, placed: Placed) -> None:
+        self._names[replica] = placed.name
+        self._schedule.placed(replica, placed.node)
+        if placed.node in self._schedule.nodes.retired:
+            self._schedule.leave(replica)
+
+    def _committed(self, call: Call, summary: ShardSummary) -> None:
+        self._pace.end(call.shard, committed=True)
+        self._schedule.shard_done(
+            call.replica,
+            call.shard,
+            clean=summary.worker == self._names.get(call.replica)
+            and not BLAMED.intersection(summary.reasons),
+        )
+        self._stopping = not self._listener.summary(summary)
+        self._retire_nodes()
+
+    def _failed(self, call: Call, failure: Failure) -> None:
         log_event(
             log, "worker_failure", level=logging.DEBUG, message=failure.message, trace=failure.trace
         )
         if failure.kind == "fatal":
             raise Fatal(failure.message, remedy=failure.remedy)
-        if call.shard is None:
-            self._end(call.replica)
+        if call.kind != "run":
+            self._pool.end(call.replica)
             self._schedule.start_failed(call.replica, failure.message, failure.remedy)
+            self._retire_nodes()
         elif failure.kind == "store":
+            self._pace.end(call.shard, committed=False)
+            self._partials.add(call.shard)
             self._schedule.store_failed(call.replica, call.shard, failure.message)
+        elif failure.kind == "abandoned":
+            self._pace.end(call.shard, committed=False)
+            self._partials.add(call.shard)
+            log_event(log, "shard_given_back", shard=call.shard, detail=failure.message)
+            self._schedule.abandoned(call.replica, call.shard)
         else:
-            self._bury(call.replica, Reason.CRASHED, failure.message)
+            self._bury(call.replica, Death(Reason.CRASHED, failure.message))
 
-    def _replica_died(self, call: _Call, error: RayError) -> None:
-        detail = _last_words(error)
-        if call.shard is None:
-            self._end(call.replica)
-            self._schedule.start_failed(call.replica, detail)
+    def _bury(self, replica: int, death: Death) -> None:
+        """End a replica and give its shards back, with the death on their record."""
+        self._pool.end(replica)
+        self._lost_sight.pop(replica, None)
+        state = self._schedule.replicas.get(replica)
+        if state is None:
             return
-        reason = Reason.OUT_OF_MEMORY if _killed_for_memory(error) else Reason.CRASHED
-        self._bury(call.replica, reason, detail, blame=not _lost_with_its_node(error))
+        if not state.ready and not death.node_lost:
+            self._schedule.start_failed(replica, death.detail)
+        else:
+            shards = self._schedule.died(replica)
+            for shard in shards:
+                self._pace.end(shard, committed=False)
+            self._partials.update(shards)
+            self._coroner.examine(state.node, shards, death, self._clock())
+        self._retire_nodes()
 
-    def _unsuspected(self, shard: int) -> Attempts:
-        """The shard's record without the row that ran when another command was killed."""
-        attempts = retried(lambda: read_attempts(self._storage, shard))
-        if attempts.running is not None:
-            attempts = replace(attempts, running=None)
-            retried(lambda: write_attempts(self._storage, attempts))
-        return attempts
+    def _lose_sight(self, replica: int, death: Death) -> None:
+        """Ray can not reach the replica and does not know why yet: ask again until it does."""
+        self._pool.forget(replica)
+        tries = self._lost_sight[replica].tries if replica in self._lost_sight else 0
+        if tries >= PROBES:
+            self._bury(replica, replace(death, node_lost=True))
+        else:
+            self._lost_sight[replica] = _LostSight(tries + 1, self._clock() + PROBE_EVERY_S)
 
-    def _bury(self, replica: int, reason: Reason, detail: str, *, blame: bool = True) -> None:
-        """End a replica and give its shards back, with the death on their record.
+    def _probe(self) -> None:
+        for replica, lost in self._lost_sight.items():
+            if self._clock() >= lost.again_at:
+                self._pool.probe(replica)
+                self._lost_sight[replica] = replace(lost, again_at=math.inf)
 
-        A row is blamed only by the death of a replica that ran it alone, and never for its node's.
-        """
-        self._end(replica)
-        for shard in self._schedule.died(replica):
-            before = retried(lambda shard=shard: read_attempts(self._storage, shard))
-            if not (blame and self._schedule.suspected(shard)):
-                before = replace(before, running=None)
-            limit_s = self._spec.settings.item_timeout_s
-            record = after_crash(before, reason, self._epoch(), limit_s)
-            retried(lambda record=record: write_attempts(self._storage, record))
-            blamed = len(record.blamed) > len(before.blamed)
-            fields = {"shard": shard, "crashes": record.crashes, "blamed": blamed}
-            log_event(log, "worker_died", level=logging.WARNING, **fields, detail=detail)
-            self._schedule.crashed(shard, record.crashes, blamed=blamed, detail=detail)
+    def _drain(self) -> None:
+        """Tell replicas to give their shards back when there is no time left to finish them."""
+        left = self._stop.deadline_s
+        for replica, state in self._schedule.replicas.items():
+            late = not all(self._pace.fits(shard, left) for shard in state.shards)
+            if self._stop.abandon_due or late:
+                self._tell_to_leave(replica)
 
-    def _end(self, replica: int) -> None:
-        actor = self._actors.pop(replica, None)
-        if actor is not None:
-            ray.kill(actor, no_restart=True)
-        self._calls = {ref: call for ref, call in self._calls.items() if call.replica != replica}
+    def _move_away(self, nodes: Collection[str]) -> None:
+        """Give up the replicas on nodes that go down soon, or that are retired."""
+        for replica in self._schedule.on_nodes(nodes):
+            self._tell_to_leave(replica)
 
+    def _tell_to_leave(self, replica: int) -> None:
+        if self._schedule.leave(replica) and self._schedule.replicas[replica].shards:
+            self._pool.abandon(replica)
 
-def _killed_for_memory(error: RayError) -> bool:
-    # Not "OOM": Ray names the OOM killer among the possible causes of every death.
-    return isinstance(error, OutOfMemoryError) or "running low on memory" in str(error)
-
-
-def _lost_with_its_node(error: RayError) -> bool:
-    return isinstance(error, NodeDiedError) or "node has died" in str(error).lower()
+    def _retire_nodes(self) -> None:
+        for node in self._schedule.retire_nodes():
+            text = f"node {node[:12]} was retired: what died on it was made elsewhere"
+            log_event(log, "node_retired", level=logging.WARNING, node=node)
+            self._listener.remark(text)
+            self._move_away([node])
 
 
-def _last_words(error: RayError) -> str:
-    text = str(error).partition("Some common causes")[0]  # a list of guesses follows
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    exits = next((line for line in lines if "exit" in line.lower()), "")
-    return (exits or (lines[0] if lines else type(error).__name__))[:300]
+@dataclass(frozen=True)
+class _LostSight:
+    """Probes of a replica so far, and when the next one is due."""
+
+    tries: int
+    again_at: float

@@ -6,25 +6,43 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from actors.shard_worker import Worker, WorkerSettings
+from actors.finishing import ChildFinisher
+from actors.shard_worker import Finish, Worker, WorkerSettings
 from actors.watchdog import NoWatchdog, Watchdog
-from geco_core.config.load import difference
+from geco_core.config.load import difference, fingerprint
 from geco_core.errors import Fatal
-from geco_core.systems import build_system
+from geco_core.systems import build_system, describe_system
+from geco_core.types import System
 from infra.commit import SYSTEM_KEY, create_once
 from infra.dataset import RowContext
+from infra.fetch import Fetcher
 from infra.manifest import Manifest
 from infra.plan import load_duplicates
+from infra.retry import retried
 from infra.rows import RowReader
 from infra.storage import open_storage
+from infra.weights import cache_folder, local_overrides
+
+FETCH_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """Everything a worker is built from."""
+    """Everything a worker is built from.
+
+    Attributes:
+        run_uri: the run's store.
+        manifest: what to make.
+        system: name of the system.
+        preset: name of its preset.
+        overrides: `key.sub=value` lines on top of the preset.
+        code_version: recorded in every row.
+        settings: of the worker.
+        conditional_put: what is known about the store, so that workers need not probe it.
+    """
 
     run_uri: str
     manifest: Manifest
@@ -33,6 +51,7 @@ class WorkerSpec:
     overrides: tuple[str, ...]
     code_version: str
     settings: WorkerSettings
+    conditional_put: bool = False
 
 
 def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None = None) -> Worker:
@@ -42,12 +61,13 @@ def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None 
         ConfigError, Fatal: the system can not be built, or its weights are not those the run
         started with.
     """
-    from geco_core.mesh.finish import finish_mesh  # noqa: PLC0415 - the driver never needs it
-
-    storage = open_storage(spec.run_uri)
-    system = build_system(spec.system, spec.preset, spec.overrides)
+    s3 = spec.settings.s3
+    storage = open_storage(spec.run_uri, s3, conditional_put=spec.conditional_put)
+    finish = _finish(spec)  # its process starts while the system loads
+    system, digest = _build_system(spec)
     provenance: dict[str, Any] = {
         **system.provenance(),
+        **digest,
         "system": spec.system,
         "preset": spec.preset,
         "code_version": spec.code_version,
@@ -55,14 +75,56 @@ def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None 
     _check_same_system(create_once(storage, SYSTEM_KEY, provenance), provenance)
     return Worker(
         system=system,
-        reader=RowReader(spec.manifest, storage, load_duplicates(spec.manifest, storage)),
+        reader=RowReader(spec.manifest, storage, load_duplicates(spec.manifest, storage, s3), s3),
         storage=storage,
         settings=spec.settings,
         context=RowContext(spec.system, spec.preset, provenance),
-        finish=finish_mesh,
+        finish=finish,
+        fetcher=_fetcher(spec),
         device_lock=threading.Lock(),
         watchdog=watchdog or NoWatchdog(),
         name=name,
+    )
+
+
+def _build_system(spec: WorkerSpec) -> tuple[System, dict[str, str]]:
+    """The system, and its configuration's digest where local copies of weights took the place of
+    `s3://` ones: rows must not depend on where a machine keeps its cache.
+    """
+    described = describe_system(spec.system, spec.preset, spec.overrides)
+    weights = described.get("weights") or {}
+    local = retried(lambda: local_overrides(weights, spec.settings.s3, cache_folder()))
+    system = build_system(spec.system, spec.preset, (*spec.overrides, *local))
+    return system, {"config_digest": fingerprint(described)} if local else {}
+
+
+def finishes_itself(spec: WorkerSpec) -> bool:
+    """Whether the system returns finished assets: the one that measures the engine can."""
+    described = describe_system(spec.system, spec.preset, spec.overrides)
+    return described.get("output") == "asset"
+
+
+def _finish(spec: WorkerSpec) -> Finish:
+    settings = spec.settings
+    if settings.finish_isolation == "child":
+        child = ChildFinisher(settings.finish_memory_mb, thumbnails=settings.thumbnail_size > 0)
+        if not finishes_itself(spec):
+            child.start()
+        return child
+    from geco_core.mesh.finish import finish_mesh  # noqa: PLC0415 - the driver never needs it
+
+    return finish_mesh
+
+
+def _fetcher(spec: WorkerSpec) -> Fetcher:
+    """One try must end before the watchdog ends the process over it."""
+    settings = spec.settings
+    timeout_s = min(settings.fetch.timeout_s, FETCH_SHARE * settings.stage_limit_s("fetch"))
+    return Fetcher(
+        replace(settings.fetch, timeout_s=timeout_s),
+        settings.s3,
+        roots=(spec.manifest.base,),
+        max_bytes=settings.max_source_bytes,
     )
 
 

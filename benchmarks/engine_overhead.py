@@ -31,7 +31,8 @@ from geco_core.types import Mesh, Shard, seed_for
 from infra.fetch import fetch
 from infra.plan import make_plan
 from infra.storage import open_storage
-from workflows.generate import generate, worker_spec
+from workflows.execute import worker_spec
+from workflows.generate import generate
 
 TARGET = 0.95
 
@@ -111,6 +112,8 @@ def main() -> int:
         manifest = write_manifest(Path(folder), options.items, options.images)
         given = {"system": options.system, "preset": options.preset, "workers": options.workers}
         given |= {"manifest": str(manifest), "out": f"{folder}/run", "max_failure_rate": 1.0}
+        if options.images is not None:
+            given["fetch"] = {"roots": [str(options.images.absolute())]}
         config = load(RunConfig, given, options.words)
         loops = [bare_loop(config)]
         engine_s = engine_run(config)

@@ -171,7 +171,7 @@ class Shard:
         return f"{self.index:06d}"
 
 
-Generated = Mesh | BadItem
+Generated = Mesh | Asset | BadItem  # an Asset is finished already and is stored as it is
 
 
 @runtime_checkable

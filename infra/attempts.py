@@ -24,11 +24,20 @@ _DEATHS = {
 
 @dataclass(frozen=True)
 class Suspicion:
-    """The row that runs alone right now; `started_at` in seconds since the epoch."""
+    """The row that runs alone right now.
+
+    Attributes:
+        row: its manifest row number.
+        item_id: its id.
+        started_at: seconds since the epoch.
+        limit_s: the earliest time after which its process may be ended for its slowness; None: as
+            whoever judges knows.
+    """
 
     row: int
     item_id: str
     started_at: float
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +94,14 @@ def after_crash(record: Attempts, reason: Reason, now: float, limit_s: float) ->
         record: as the store holds it.
         reason: crashed or out_of_memory, as far as the scheduler can tell.
         now: seconds since the epoch.
-        limit_s: the item time limit; a row that ran at least that long was ended by the watchdog.
+        limit_s: the item time limit, where the record names none; a row that ran at least that
+            long was ended by the watchdog.
     """
     running = record.running
     if running is None:
         return replace(record, crashes=record.crashes + 1)
     message = _DEATHS[reason]
+    limit_s = limit_s if running.limit_s is None else running.limit_s
     if reason is Reason.CRASHED and now - running.started_at >= limit_s:
         reason, message = Reason.TIMED_OUT, f"took longer than {limit_s:g} s, alone in its process"
     blamed = {**record.blamed, running.row: Blame(reason, message)}

@@ -53,12 +53,26 @@ def cluster(config: ClusterConfig, variables: dict[str, str]) -> Iterator[dict[s
             folder = str(stack.enter_context(private_folder(parent)))
         stack.callback(ray.shutdown)  # also ends what a failed start left behind
         try:
-            with _time_limit(config.start_timeout_s):
+            with (
+                _environment(config, variables),
+                _own_sigterm(),
+                _time_limit(config.start_timeout_s),
+            ):
                 ray.init(**_arguments(config, variables, folder))
         except (OSError, RuntimeError, ValueError, RayError) as error:
             remedy = "run `geco doctor`, use engine=inline, or raise cluster.start_timeout_s"
             raise Fatal(f"Ray did not start: {error}", remedy=remedy, stage="cluster") from error
+        if not config.address:
+            _close_token()
         yield dict(ray.cluster_resources())
+
+
+def _close_token(token: Path | None = None) -> None:
+    """Ray creates the file with its token for all to read."""
+    token = token or Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(OSError):  # none, or somebody else's
+        if token.stat().st_mode & 0o077:
+            token.chmod(0o600)
 
 
 def _arguments(
@@ -67,11 +81,11 @@ def _arguments(
     arguments: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
-        "runtime_env": {"env_vars": variables},
     }
     if config.address:
-        return arguments | {"address": config.address}
+        return arguments | {"address": config.address, "runtime_env": {"env_vars": variables}}
     return arguments | {
+        "address": "local",  # whatever RAY_ADDRESS says
         "num_cpus": config.num_cpus,
         "num_gpus": config.num_gpus,
         "object_store_memory": config.object_store_mb * _MEGABYTE,
@@ -79,6 +93,42 @@ def _arguments(
         "dashboard_host": DASHBOARD_HOST,
         "_temp_dir": folder,
     }
+
+
+def starts_own(config: ClusterConfig) -> bool:
+    """Whether `cluster` starts Ray itself, so that its workers inherit our variables."""
+    return not config.address and not ray.is_initialized()
+
+
+@contextlib.contextmanager
+def _environment(config: ClusterConfig, variables: dict[str, str]) -> Iterator[None]:
+    """Let a Ray of our own inherit the variables.
+
+    A runtime environment does the same, but starts every worker process twice: half a second for
+    each replacement of a dead one.
+    """
+    if config.address:
+        yield
+        return
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of the caller: Ray puts its own in place, which exits."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

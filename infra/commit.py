@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from geco_core.errors import Fatal
 from geco_core.types import Shard
@@ -103,13 +104,104 @@ def adopt_shard(storage: Storage, shard: Shard, generation: int = 0) -> ShardSum
 
 def stored_summary(storage: Storage, shard: int, generation: int = 0) -> ShardSummary | None:
     """The footer summary of a shard's part; None when there is no whole part."""
+    key = part_key(shard, generation)
     try:
-        with storage.open_for_pyarrow(part_key(shard, generation)) as file:
+        with storage.open_for_pyarrow(key) as file:
             summary = read_summary(file)
+        if summary is None:  # a part is not called damaged because a ranged read failed
+            summary = read_summary(pa.BufferReader(storage.get(key)))
     except KeyError:
         return None
     wanted = (shard, generation)
     return summary if summary and (summary.shard, summary.generation) == wanted else None
+
+
+def agree(record: ShardSummary, footer: ShardSummary) -> bool:
+    """Whether a done record tells of the rows of a part.
+
+    Times and worker may be another's: where a store has no conditional put, of two writers that
+    race one may leave the part and the other the record.
+    """
+
+    def rows(summary: ShardSummary) -> tuple[Any, ...]:
+        s = summary
+        return s.shard, s.generation, s.start, s.stop, dict(s.counts), dict(s.reasons)
+
+    return rows(record) == rows(footer)
+
+
+def drop_generation(storage: Storage, shard: int, generation: int, *, successor: int) -> None:
+    """Remove a superseded generation of a shard: its done record, then its part and crash record.
+
+    A death in between leaves a part without a done record below a generation that counts; `geco
+    repair` and the next `geco retry` remove it.
+
+    Args:
+        storage: of the run folder.
+        shard: its index.
+        generation: to remove.
+        successor: a higher generation, committed.
+
+    Raises:
+        Fatal: the successor is not committed; nothing is removed.
+    """
+    if successor <= generation or not storage.exists(done_key(shard, successor)):
+        raise Fatal(
+            f"generation {generation} of shard {shard} is not superseded: there is no "
+            f"{done_key(shard, successor)}",
+            stage="commit",
+        )
+    storage.delete(done_key(shard, generation))
+    storage.delete(part_key(shard, generation))
+    storage.delete(attempts_key(shard, generation))
+
+
+def withdraw_done(storage: Storage, shard: int, generation: int) -> None:
+    """Remove a done record that has no whole part: the shard is made again."""
+    storage.delete(done_key(shard, generation))
+
+
+def remove_damaged_part(storage: Storage, shard: int, generation: int) -> bool:
+    """Remove a part that can not be read, and its done record before it.
+
+    Returns:
+        False, and nothing is removed, when the part reads after all or is gone.
+    """
+    key = part_key(shard, generation)
+    try:
+        data = storage.get(key)
+    except KeyError:
+        return False
+    if reads_as_parquet(pa.BufferReader(data)):
+        return False
+    storage.delete(done_key(shard, generation))
+    storage.delete(key)
+    return True
+
+
+def reads_as_parquet(file: pa.NativeFile) -> bool:
+    """Whether the footer of a file can be read."""
+    try:
+        pq.ParquetFile(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def rewrite_done(storage: Storage, summary: ShardSummary) -> None:
+    """Write the done record of a part again, from its footer."""
+    _put_json(storage, done_key(summary.shard, summary.generation), summary.to_json())
+
+
+def remove_leftover(storage: Storage, key: str) -> None:
+    """Remove a partial or a crash record that nobody reads any more.
+
+    Raises:
+        Fatal: `key` is of another kind.
+    """
+    if not key.startswith(("partial/", "attempts/")):
+        raise Fatal(f"{key} is no leftover", stage="commit")
+    storage.delete(key)
 
 
 def create_once(storage: Storage, key: str, content: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +217,16 @@ def put_attempts(storage: Storage, key: str, record: dict[str, Any]) -> None:
     Durable when this returns: the record must outlive a death at the very next instruction.
     """
     _put_json(storage, key, record)
+
+
+def put_partial(storage: Storage, key: str, data: bytes | memoryview) -> None:
+    """Save rows of a shard that is not finished."""
+    storage.put_atomic(key, data)
+
+
+def drop_partial(storage: Storage, key: str) -> None:
+    """Remove saved rows that a committed part holds."""
+    storage.delete(key)
 
 
 def put_normalised(storage: Storage, key: str, path: Path) -> None:

@@ -1,25 +1,27 @@
 """The output row: one schema for every item, whatever happened to it.
 
 zstd, row groups of 32 rows, statistics on the short columns only: a reader can skip groups by id or
-status, and a group of 32 meshes stays well under 128 MB. The footer repeats the shard's summary so
-that `done/` can be rebuilt from it.
+status, and a group of 32 meshes stays well under 128 MB. Groups of tiny rows hold more of them, up
+to 1 MB, because every group costs as much as hundreds of such rows. The footer repeats the shard's
+summary so that `done/` can be rebuilt from it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geco_core.types import Outcome, Shard
+from geco_core.types import Asset, Outcome, Shard
 
 SCHEMA_VERSION = 1
 ROW_GROUP_ROWS = 32
+SMALL_GROUP_BYTES = 1 << 20
 SUMMARY_KEY = b"geco.shard"
 RENAMED_PREFIX = "manifest_"
 TIMED_STAGES = ("fetch", "prepare", "generate", "multiview", "reconstruct", "extract", "finish")
@@ -130,10 +132,11 @@ def rows_to_table(
 
     A manifest column named like one of ours is renamed `manifest_<name>`.
     """
-    rows = [_row(o, s, context) for o, s in zip(outcomes, sources, strict=True)]
-    table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    if len(outcomes) != len(sources):
+        raise ValueError(f"{len(outcomes)} outcomes, {len(sources)} sources")
+    table = pa.Table.from_arrays(_columns(outcomes, sources, context), schema=ROW_SCHEMA)
     for name in passthrough.column_names:
-        table = table.append_column(_free_name(name, table.column_names), passthrough.column(name))
+        table = table.append_column(free_name(name, table.column_names), passthrough.column(name))
     return table
 
 
@@ -141,10 +144,10 @@ def summarise(
     outcomes: Sequence[Outcome], shard: Shard, wall_s: float, extra_s: Mapping[str, float]
 ) -> ShardSummary:
     """Counts and seconds of a shard's outcomes."""
-    seconds: Counter[str] = Counter()
-    for outcome in outcomes:
-        seconds.update(outcome.timing)
-    seconds.update(extra_s)
+    seconds: dict[str, float] = {}
+    for timing in (*(outcome.timing for outcome in outcomes), extra_s):
+        for stage, value in timing.items():
+            seconds[stage] = seconds.get(stage, 0.0) + value
     return ShardSummary(
         shard=shard.index,
         start=shard.start,
@@ -162,7 +165,11 @@ def encode(table: pa.Table, summary: ShardSummary) -> memoryview:
     sink = pa.BufferOutputStream()
     statistics: Any = _STATISTICS  # a list of columns is allowed, the stubs say bool
     pq.write_table(
-        table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_statistics=statistics
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=_group_rows(table),
+        write_statistics=statistics,
     )
     return memoryview(sink.getvalue())
 
@@ -178,36 +185,71 @@ def read_summary(file: pa.NativeFile) -> ShardSummary | None:
     return summary if parquet.metadata.num_rows == summary.rows else None
 
 
-def _row(outcome: Outcome, source: str, context: RowContext) -> dict[str, Any]:
-    asset = outcome.asset
-    row: dict[str, Any] = {
-        "item_id": outcome.item_id,
-        "source": source,
-        "source_sha256": outcome.source_sha256 or None,
-        "system": context.system,
-        "preset": context.preset,
-        "seed": outcome.seed,
-        "status": outcome.status.value,
-        "reason": outcome.reason.value if outcome.reason else None,
-        "message": outcome.message or None,
-        "stage": outcome.stage or None,
-        "attempts": outcome.attempts,
-        "timing": {stage: outcome.timing.get(stage) for stage in TIMED_STAGES},
-        "provenance": {name: context.provenance.get(name) for name in _PROVENANCE.names},
-        "notes": list(outcome.notes),
+def _columns(
+    outcomes: Sequence[Outcome], sources: Sequence[str], context: RowContext
+) -> list[pa.Array]:
+    """The arrays of `ROW_SCHEMA`, in its order."""
+    if not outcomes:  # nothing can be repeated no times
+        return [pa.array([], field.type) for field in ROW_SCHEMA]
+    assets = [outcome.asset for outcome in outcomes]
+    provenance = {name: context.provenance.get(name) for name in _PROVENANCE.names}
+    columns: dict[str, Iterable[Any]] = {
+        "item_id": [o.item_id for o in outcomes],
+        "source": sources,
+        "source_sha256": [o.source_sha256 or None for o in outcomes],
+        "seed": [o.seed for o in outcomes],
+        "status": [o.status.value for o in outcomes],
+        "reason": [o.reason.value if o.reason else None for o in outcomes],
+        "message": [o.message or None for o in outcomes],
+        "stage": [o.stage or None for o in outcomes],
+        "attempts": [o.attempts for o in outcomes],
+        "glb": [a.glb if a else None for a in assets],
+        "glb_uri": [None] * len(outcomes),
+        "glb_sha256": [a.glb_sha256 if a else None for a in assets],
+        "notes": [o.notes for o in outcomes],
     }
-    if asset is not None:
-        row |= {
-            "glb": asset.glb,
-            "glb_sha256": asset.glb_sha256,
-            "mesh": {name: asset.mesh_stats.get(name) for name in _MESH.names},
-        }
-        if asset.thumbnail_png:
-            row["thumbnail"] = {"bytes": asset.thumbnail_png, "path": f"{outcome.item_id}.png"}
-    return row
+    made = {name: pa.array(values, ROW_SCHEMA.field(name).type) for name, values in columns.items()}
+    for name, value in (
+        ("system", context.system),
+        ("preset", context.preset),
+        ("provenance", provenance),
+    ):
+        made[name] = pa.repeat(pa.scalar(value, ROW_SCHEMA.field(name).type), len(outcomes))
+    made["thumbnail"] = _thumbnails(outcomes)
+    made["mesh"] = _struct(_MESH, [a.mesh_stats if a else None for a in assets])
+    made["timing"] = _struct(ROW_SCHEMA.field("timing").type, [o.timing for o in outcomes])
+    return [made[name] for name in ROW_SCHEMA.names]
 
 
-def _free_name(name: str, taken: Sequence[str]) -> str:
+def _struct(kind: pa.StructType, rows: Sequence[Mapping[str, Any] | None]) -> pa.Array:
+    """A struct column; None is a null struct, a missing or unknown name a null field."""
+    sound = [{} if row is None else row for row in rows]
+    fields = list(kind)
+    children = [pa.array([row.get(f.name) for row in sound], f.type) for f in fields]
+    missing = pa.array([row is None for row in rows], pa.bool_())
+    return pa.StructArray.from_arrays(children, fields=fields, mask=missing)
+
+
+def _thumbnails(outcomes: Sequence[Outcome]) -> pa.Array:
+    def shown(outcome: Outcome) -> dict[str, Any] | None:
+        png = _png(outcome.asset)
+        return {"bytes": png, "path": f"{outcome.item_id}.png"} if png else None
+
+    return _struct(ROW_SCHEMA.field("thumbnail").type, [shown(outcome) for outcome in outcomes])
+
+
+def _png(asset: Asset | None) -> bytes:
+    return asset.thumbnail_png if asset else b""
+
+
+def _group_rows(table: pa.Table) -> int:
+    """Rows per row group: 32, or as many tiny ones as `SMALL_GROUP_BYTES` hold."""
+    bytes_per_row = max(1, table.nbytes // max(1, table.num_rows))
+    return max(ROW_GROUP_ROWS, SMALL_GROUP_BYTES // bytes_per_row)
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """The name a manifest column gets beside the names that are taken."""
     while name in taken:
         name = RENAMED_PREFIX + name
     return name

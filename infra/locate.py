@@ -10,11 +10,24 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
+from geco_core.config.run import S3Config
 from geco_core.errors import ManifestError
 from infra import normalise
+from infra.patterns import fixed_part, is_pattern
+from infra.storage.open import DEFAULT_S3
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+TABLE_SUFFIXES = (".parquet", ".pq")
+KINDS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
 SUPPORTED = (
     "give a .parquet, .csv, .tsv or .jsonl file, a folder of Parquet files or images, or a glob"
 )
@@ -23,28 +36,70 @@ FULL_DIGEST_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class ManifestSource:
-    """A located manifest, not read yet: its kind, its files and the digest of their content."""
+    """A located manifest, not read yet.
+
+    Attributes:
+        source: what the user gave.
+        kind: parquet, csv, jsonl or images.
+        base: folder or URI that relative image paths resolve against.
+        paths: its files, absolute paths or URIs, in the order of their rows.
+        digest: of their content (local) or of what the store says about them (S3).
+        tags: ETags of the files, in the same order; empty for local files.
+        s3: how the files are reached.
+    """
 
     source: str
     kind: str
-    base: Path
-    paths: tuple[Path, ...]
+    base: str
+    paths: tuple[str, ...]
     digest: str
+    tags: tuple[str, ...] = ()
+    s3: S3Config = DEFAULT_S3
+
+    def tag(self, path: str) -> str:
+        """ETag of a file when it was located; empty where there is none."""
+        return self.tags[self.paths.index(path)] if self.tags else ""
 
 
-def locate(source: str) -> ManifestSource:
-    """Find out what `source` is and digest it. Raises `ManifestError` when that fails."""
+def locate(source: str, s3: S3Config = DEFAULT_S3) -> ManifestSource:
+    """Find out what `source` is and digest it.
+
+    Raises:
+        ManifestError: there is no such manifest, or not one this program reads.
+        Fatal, Retryable: the store of an `s3://` manifest can not be read.
+    """
     if not source:
         raise ManifestError("no manifest was given", remedy="add --manifest FILE", stage="plan")
-    path = Path(source).expanduser()
+    scheme, separator, rest = source.partition("://")
+    if separator and scheme == "s3":
+        from infra.locate_s3 import locate_s3  # noqa: PLC0415 - local runs need no boto3
+
+        return locate_s3(source, s3)
+    if separator and scheme != "file":
+        remedy = "copy it to a local path or to s3://"
+        raise ManifestError(
+            f"manifests are not read from {scheme}:// ({source})", remedy=remedy, stage="plan"
+        )
+    try:
+        return _locate_local(source, Path(unquote(rest) if separator else source).expanduser())
+    except (OSError, ValueError, RuntimeError) as error:  # too long, no such user, may not be read
+        words = error.strerror if isinstance(error, OSError) else str(error)
+        raise ManifestError(
+            f"there is no manifest {source[:200]} that can be read: {words}",
+            remedy="check the path and its permissions",
+            stage="plan",
+        ) from error
+
+
+def _locate_local(source: str, path: Path) -> ManifestSource:
     if path.is_dir():
-        return _locate_folder(source, path)
+        inside = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return _of_many(source, path, inside)
     if path.is_file():
         return _locate_file(source, path)
-    if any(mark in source for mark in "*?["):
-        paths = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute patterns too
-        base = Path(_fixed_part(str(path)))
-        return _images(source, base, (p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES))
+    if is_pattern(source):
+        found = (Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207 - absolute patterns too
+        return _of_many(source, Path(fixed_part(str(path)) or "."), found)
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.6)
     hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
@@ -52,49 +107,57 @@ def locate(source: str) -> ManifestSource:
 
 
 def _locate_file(source: str, path: Path) -> ManifestSource:
-    kinds = {
-        ".parquet": "parquet",
-        ".pq": "parquet",
-        ".csv": "csv",
-        ".tsv": "csv",
-        ".jsonl": "jsonl",
-    }
-    kinds[".ndjson"] = "jsonl"
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    kind = kind_of_file(source, path.name)
+    if kind == "images":
         return _images(source, path.parent, [path])
-    if suffix not in kinds:
+    digest = _digest_parquet([path]) if kind == "parquet" else _digest_content([path])
+    return ManifestSource(source, kind, _text(path.parent), (_text(path),), digest)
+
+
+def kind_of_file(source: str, name: str) -> str:
+    """Kind of a single file by its suffix. Raises `ManifestError`."""
+    suffix = Path(name).suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "images"
+    if suffix not in KINDS:
         raise ManifestError(
             f"{source} is no manifest this program reads", remedy=SUPPORTED, stage="plan"
         )
-    kind = kinds[suffix]
-    digest = _digest_parquet([path]) if kind == "parquet" else _digest_content([path])
-    return ManifestSource(source, kind, path.parent, (path,), digest)
+    return KINDS[suffix]
 
 
-def _locate_folder(source: str, folder: Path) -> ManifestSource:
-    inside = [p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
-    tables = sorted(p for p in inside if p.suffix.lower() in (".parquet", ".pq"))
-    if tables:
-        return ManifestSource(source, "parquet", folder, tuple(tables), _digest_parquet(tables))
-    return _images(source, folder, (p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES))
+def kind_of_many(names: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """Kind of a folder and the suffixes that count: Parquet where there is any, else images."""
+    tables = any(name.lower().endswith(TABLE_SUFFIXES) for name in names)
+    return ("parquet", TABLE_SUFFIXES) if tables else ("images", IMAGE_SUFFIXES)
 
 
-def _images(source: str, base: Path, paths: Iterable[Path]) -> ManifestSource:
-    ordered = tuple(sorted(paths))
-    if not ordered:
-        known = " ".join(IMAGE_SUFFIXES)
-        raise ManifestError(f"{source} holds no images ({known})", remedy=SUPPORTED, stage="plan")
-    names = "\n".join(normalise.image_id(path, base) for path in ordered)
-    digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
-    return ManifestSource(source, "images", base, ordered, digest)
+def no_images(source: str) -> ManifestError:
+    """A folder or pattern with nothing usable behind it."""
+    known = " ".join(IMAGE_SUFFIXES)
+    return ManifestError(f"{source} holds no images ({known})", remedy=SUPPORTED, stage="plan")
 
 
-def _fixed_part(pattern: str) -> str:
-    """The folder above the first wildcard of a glob."""
-    parts = Path(pattern).parts
-    fixed = next(i for i, part in enumerate(parts) if any(mark in part for mark in "*?["))
-    return str(Path(*parts[:fixed])) if fixed else "."
+def _of_many(source: str, base: Path, paths: Iterable[Path]) -> ManifestSource:
+    inside = list(paths)
+    kind, suffixes = kind_of_many(path.name for path in inside)
+    chosen = sorted(p for p in inside if p.suffix.lower() in suffixes)
+    if kind == "images":
+        return _images(source, base, chosen)
+    names = tuple(_text(path) for path in chosen)
+    return ManifestSource(source, kind, _text(base), names, _digest_parquet(chosen))
+
+
+def _images(source: str, base: Path, paths: Sequence[Path]) -> ManifestSource:
+    if not paths:
+        raise no_images(source)
+    ids = "\n".join(normalise.image_id(_text(path), _text(base)) for path in paths)
+    digest = hashlib.sha256(ids.encode("utf-8", "surrogateescape")).hexdigest()
+    return ManifestSource(source, "images", _text(base), tuple(map(_text, paths)), digest)
+
+
+def _text(path: Path) -> str:
+    return str(path.absolute())
 
 
 def _digest_content(paths: Sequence[Path]) -> str:

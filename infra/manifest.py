@@ -9,20 +9,23 @@ is refused here, before any work; what is wrong with one row becomes that row's 
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geco_core.config.run import ColumnsConfig
+from geco_core.config.run import ColumnsConfig, S3Config
 from geco_core.errors import ManifestError
 from infra import normalise
+from infra.cells import listed
 from infra.locate import ManifestSource
-from infra.storage import Storage
+from infra.storage import Storage, open_input
 
+FOOTER_THREADS = 16
 USUAL_NAMES = {
     "item_id": ("item_id", "id"),
     "image": ("image",),
@@ -59,11 +62,19 @@ class Columns:
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """One Parquet file: a path, or a key of the run's store when the manifest was normalised."""
+    """One Parquet file.
+
+    Attributes:
+        path: an absolute path or `s3://` URI, or a key of the run's store.
+        rows: in it.
+        stored: it is such a key, because the manifest was normalised.
+        tag: ETag of the object when the manifest was read; empty for local files.
+    """
 
     path: str
     rows: int
     stored: bool
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,8 @@ class Manifest:
         source: what the user gave.
         kind: parquet, csv, jsonl or images.
         digest: sha256 over the content (over sizes and footers beyond 1 GiB of Parquet; over names
-            for images).
-        base: folder that relative image paths resolve against.
+            for images; over sizes and ETags in S3).
+        base: folder or `s3://` URI that relative image paths resolve against.
         files: the Parquet files.
         columns: resolved columns.
         passthrough: columns copied to the output.
@@ -124,6 +135,8 @@ def read_manifest(located: ManifestSource, columns: ColumnsConfig, storage: Stor
         raise ManifestError(
             f"manifest {located.source} has no rows", remedy="add rows", stage="plan"
         )
+    if located.kind == "parquet":
+        normalise.check_distinct(located.source, schema.names)
     names = [name for name in schema.names if name != normalise.PROBLEM_COLUMN]
     resolved = resolve_columns(names, columns)
     _check_types(schema, resolved)
@@ -132,7 +145,7 @@ def read_manifest(located: ManifestSource, columns: ColumnsConfig, storage: Stor
         source=located.source,
         kind=located.kind,
         digest=located.digest,
-        base=str(located.base.absolute()),
+        base=located.base,
         files=tuple(files),
         columns=resolved,
         passthrough=tuple(name for name in names if name not in consumed),
@@ -146,14 +159,14 @@ def resolve_columns(names: Sequence[str], declared: ColumnsConfig) -> Columns:
         name = getattr(declared, role)
         if name is not None and name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"the manifest has {', '.join(names)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"the manifest has {listed(names)}"
             raise ManifestError(
                 f"the manifest has no column {name!r} (columns.{role})", remedy=hint, stage="plan"
             )
         found[role] = name or next((candidate for candidate in usual if candidate in names), None)
     if found["image"] is None and found["prompt"] is None:
         raise ManifestError(
-            f"no usable column: found {', '.join(names) or 'none'}, need `image` or `prompt`",
+            f"no usable column: found {listed(names) or 'none'}, need `image` or `prompt`",
             remedy=_column_hint(names),
             stage="plan",
         )
@@ -171,7 +184,7 @@ def _column_hint(names: Sequence[str]) -> str:
                 else "image"
             )
             role = "image" if name.lower() == "path" else role
-            return f"did you mean columns.{role}={name}?"
+            return f"did you mean columns.{role}={listed([name])}?"
     return "rename a column, or say which one holds the images: columns.image=NAME"
 
 
@@ -179,32 +192,41 @@ def _parquet_files(
     located: ManifestSource, storage: Storage
 ) -> tuple[list[ManifestFile], pa.Schema]:
     if located.kind != "parquet":
-        key = normalise.to_parquet(
-            located.kind, located.paths, located.base, located.digest, storage
-        )
+        key = normalise.to_parquet(located, storage)
         with storage.open_for_pyarrow(key) as file:
             parquet = pq.ParquetFile(file)
             return [ManifestFile(key, parquet.metadata.num_rows, True)], parquet.schema_arrow
-    files, schema = [], None
-    for path in located.paths:
-        try:
-            with pq.ParquetFile(path) as parquet:
-                rows, here = parquet.metadata.num_rows, parquet.schema_arrow
-        except (pa.ArrowException, OSError) as error:
-            raise ManifestError(
-                f"{path} is not a readable Parquet file: {error}",
-                remedy="write it again",
-                stage="plan",
-            ) from error
-        if schema is not None and not here.equals(schema):
-            lines = json.dumps({"first": schema.names, str(path): here.names})
-            raise ManifestError(
-                f"Parquet files differ in schema: {lines}", remedy="make them equal", stage="plan"
-            )
-        schema = here
-        files.append(ManifestFile(str(path.absolute()), rows, False))
-    assert schema is not None
-    return files, schema
+    tags = located.tags or ("",) * len(located.paths)
+    files, first = [], None
+    with ThreadPoolExecutor(FOOTER_THREADS if located.tags else 1) as pool:
+        footers = pool.map(_footer, located.paths, tags, repeat(located.s3))
+        for path, tag, (rows, schema) in zip(located.paths, tags, footers, strict=True):
+            if first is not None and not schema.equals(first):
+                lines = f"{listed(first.names)} in the first, {listed(schema.names)} in {path}"
+                raise ManifestError(
+                    f"Parquet files differ in schema: {lines}",
+                    remedy="make them equal",
+                    stage="plan",
+                )
+            first = schema if first is None else first
+            files.append(ManifestFile(path, rows, False, tag))
+    assert first is not None
+    return files, first
+
+
+def _footer(path: str, tag: str, s3: S3Config) -> tuple[int, pa.Schema]:
+    """Rows and schema of a Parquet file, from its end alone."""
+    try:
+        with open_input(path, s3, tag=tag) as file, pq.ParquetFile(file) as parquet:
+            return parquet.metadata.num_rows, parquet.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(
+            f"{path} is not a readable Parquet file: {' '.join(str(error).split())[:300]}",
+            remedy="write it again",
+            stage="plan",
+        ) from error
+    except KeyError as error:
+        raise ManifestError(f"{path} disappeared", remedy="put it back", stage="plan") from error
 
 
 def _check_types(schema: pa.Schema, columns: Columns) -> None:
@@ -217,10 +239,20 @@ def _check_types(schema: pa.Schema, columns: Columns) -> None:
             or pa.types.is_string_view(kind)
         )
 
+    def binary(kind: pa.DataType) -> bool:
+        return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
     def image(kind: pa.DataType) -> bool:
         if pa.types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0 or kind.get_field_index("path") >= 0
-        return text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+            fields = {field.name: field.type for field in kind}
+            checks = {"bytes": binary, "path": text}
+            known = [
+                check(fields[name]) or pa.types.is_null(fields[name])
+                for name, check in checks.items()
+                if name in fields
+            ]
+            return bool(known) and all(known)
+        return text(kind) or binary(kind)
 
     def whole(kind: pa.DataType) -> bool:
         return text(kind) or pa.types.is_integer(kind)

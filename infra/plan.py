@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,15 +17,20 @@ from typing import Any
 import numpy as np
 
 from geco_core.config.load import difference
-from geco_core.config.run import RunConfig, pinned
+from geco_core.config.run import RunConfig, S3Config, pinned
 from geco_core.errors import ConfigError, Fatal, ManifestError
 from geco_core.types import Shard
-from infra.commit import RUN_KEY, create_once, put_duplicates
+from infra.commit import RUN_KEY, create_once, part_key, put_duplicates
 from infra.dataset import SCHEMA_VERSION
 from infra.duplicates import find_duplicates
+from infra.fetch import check_config
 from infra.locate import locate
 from infra.manifest import Manifest, read_manifest
+from infra.patterns import matches
 from infra.storage import Storage
+from infra.storage.open import DEFAULT_S3
+
+_NEEDED = ("shards", "config", "config_digest", "system", "created_at")
 
 
 @dataclass(frozen=True)
@@ -72,25 +78,30 @@ def make_plan(storage: Storage, config: RunConfig) -> Plan:
     """Read the manifest and cut it.
 
     Raises:
+        ConfigError: `fetch.*` can not be used.
         ManifestError: the manifest is refused, or the run folder belongs to another one.
     """
+    check_config(config.fetch)
     _refuse_run_inside_manifest(config.manifest, storage)
-    located = locate(config.manifest)
+    located = locate(config.manifest, config.s3)
     existing = read_run(storage)
     if existing is not None and existing["manifest"]["digest"] != located.digest:
         _refuse_manifest(existing, located.source, located.digest)
     manifest = read_manifest(located, config.columns, storage)
-    return Plan(manifest, config.shard_size, len(load_duplicates(manifest, storage)))
+    return Plan(manifest, config.shard_size, len(load_duplicates(manifest, storage, config.s3)))
 
 
-def load_duplicates(manifest: Manifest, storage: Storage) -> np.ndarray:
+def load_duplicates(manifest: Manifest, storage: Storage, s3: S3Config = DEFAULT_S3) -> np.ndarray:
     """Sorted numbers of the duplicate rows, found and published on the first call."""
     columns = json.dumps(asdict(manifest.columns), sort_keys=True)
     digest = hashlib.sha256(f"{manifest.digest}{columns}".encode()).hexdigest()
     key = f"manifest/duplicates-{digest[:16]}.i64"
     if not storage.exists(key):
-        put_duplicates(storage, key, find_duplicates(manifest, storage))
-    return np.frombuffer(storage.get(key), dtype="<i8")
+        put_duplicates(storage, key, find_duplicates(manifest, storage, s3))
+    data = storage.get(key)
+    if len(data) % 8:
+        raise Fatal(f"{key} is damaged", remedy="remove it: it is made again", stage="plan")
+    return np.frombuffer(data, dtype="<i8")
 
 
 def open_run(
@@ -100,8 +111,18 @@ def open_run(
     system: SystemDescription,
     environment: Mapping[str, Any],
     created_at: str,
+    store: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Create `run.json`, or check that the existing one pins the same things.
+
+    Args:
+        storage: of the run folder.
+        config: of the run.
+        plan: of the run.
+        system: of the run.
+        environment: of the machine, for the record.
+        created_at: time, for the record.
+        store: what is known about the store (`infra.run_storage`), for the record.
 
     Returns:
         The record that stands.
@@ -111,6 +132,7 @@ def open_run(
         ManifestError: ... with another manifest.
     """
     record = _record(config, plan, system) | {
+        "storage": dict(store or {}),
         "created_at": created_at,
         "environment": dict(environment),
     }
@@ -153,6 +175,14 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
         raise Fatal(
             f"{RUN_KEY} was written by another version of this program",
             remedy="give another --out folder",
+        )
+    try:
+        whole = plan_of(record).shard_size > 0 and all(name in record for name in _NEEDED)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise Fatal(
+            f"{RUN_KEY} is not complete", remedy="restore the file, or give another --out folder"
         )
     return record
 
@@ -197,13 +227,23 @@ def _pinned_view(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_run_inside_manifest(source: str, storage: Storage) -> None:
     """A folder manifest that contains its own run would change with every commit."""
-    folder = Path(source).expanduser().absolute()
-    if source and folder.is_dir() and Path(storage.uri).is_relative_to(folder):
-        raise ManifestError(
-            f"the run folder {storage.uri} lies inside the manifest folder {source}",
-            remedy="give an --out outside of it",
-            stage="plan",
-        )
+    if not source or not _would_find(source, f"{storage.uri}/{part_key(0)}"):
+        return
+    raise ManifestError(
+        f"the run folder {storage.uri} lies inside the manifest folder {source}",
+        remedy="give an --out outside of it",
+        stage="plan",
+    )
+
+
+def _would_find(source: str, part: str) -> bool:
+    """Whether a manifest that is a folder or a pattern includes a part of the run."""
+    if source.startswith("s3://"):
+        return matches(part, source) or part.startswith(f"{source.rstrip('/')}/")
+    if part.startswith("s3://"):
+        return False
+    path = Path(os.path.expanduser(source)).absolute()  # noqa: PTH111 - the other raises
+    return matches(part, str(path)) or (Path(part).is_relative_to(path) and path.is_dir())
 
 
 def _refuse_manifest(standing: Mapping[str, Any], source: str, digest: str) -> None:

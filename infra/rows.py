@@ -10,18 +10,20 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from geco_core.errors import Reason
+from geco_core.config.run import S3Config
+from geco_core.errors import Fatal, Reason
 from geco_core.types import Item, Shard, Status
+from infra.cells import copyable, id_fault, joined, readable, replaced, text_fault, to_list
 from infra.manifest import Manifest, ManifestFile
 from infra.normalise import PROBLEM_COLUMN
-from infra.storage import Storage
+from infra.storage import Storage, open_input
+from infra.storage.open import DEFAULT_S3
 
 MAX_ID_LENGTH = 512
 CACHED_GROUP_BYTES = 1 << 28
@@ -67,9 +69,23 @@ class RowReader:
     Keeps the last decoded row group: shards that are neighbours cost one decode.
     """
 
-    def __init__(self, manifest: Manifest, storage: Storage, duplicates: np.ndarray) -> None:
-        """Args: duplicates: sorted row numbers whose id occurred before."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        storage: Storage,
+        duplicates: np.ndarray,
+        s3: S3Config = DEFAULT_S3,
+    ) -> None:
+        """Take a manifest.
+
+        Args:
+            manifest: what to read.
+            storage: holds the manifest when it was normalised.
+            duplicates: sorted row numbers whose id occurred before.
+            s3: how the files of an `s3://` manifest are reached.
+        """
         self._manifest = manifest
+        self._s3 = s3
         self._storage = storage
         self._duplicates = duplicates
         self._lock = threading.Lock()
@@ -83,7 +99,7 @@ class RowReader:
         low, high = np.searchsorted(self._duplicates, [shard.start, shard.stop])
         repeated = {int(index) for index in self._duplicates[low:high]}
         rows = list(iterate_rows(table, self._manifest, shard.start, repeated))
-        return ShardRows(rows, table.select(list(self._manifest.passthrough)))
+        return ShardRows(rows, copyable(table.select(list(self._manifest.passthrough))))
 
     def _table(self, start: int, stop: int) -> pa.Table:
         pieces, first = [], 0
@@ -98,13 +114,15 @@ class RowReader:
         parquet = self._files.get(file.path)
         if parquet is None:
             self._files.clear()  # neighbours live in one file: do not collect handles
-            parquet = self._files[file.path] = open_parquet(file, self._storage)
+            parquet = self._files[file.path] = open_parquet(file, self._storage, self._s3)
         first = 0
         for group in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(group).num_rows
             low, high = max(start, first), min(stop, first + rows)
             if low < high:
-                yield self._slice(parquet, file.path, group, low - first, high - first)
+                with readable(file.path, Fatal):
+                    piece = self._slice(parquet, file.path, group, low - first, high - first)
+                yield piece
             first += rows
 
     def _slice(
@@ -117,9 +135,21 @@ class RowReader:
         return self._cached[1].slice(low, high - low)
 
 
-def open_parquet(file: ManifestFile, storage: Storage) -> pq.ParquetFile:
-    """Open a manifest file where it lies."""
-    return pq.ParquetFile(storage.open_for_pyarrow(file.path) if file.stored else file.path)
+def open_parquet(file: ManifestFile, storage: Storage, s3: S3Config = DEFAULT_S3) -> pq.ParquetFile:
+    """Open a manifest file where it lies.
+
+    Raises:
+        Fatal: it is gone or damaged, or an S3 object was replaced since the manifest was read.
+    """
+    try:
+        with readable(file.path, Fatal):
+            if file.stored:
+                return pq.ParquetFile(storage.open_for_pyarrow(file.path))
+            return pq.ParquetFile(open_input(file.path, s3, tag=file.tag))
+    except KeyError as error:
+        raise Fatal(
+            f"the manifest file {file.path} is gone", remedy="put it back", stage="fetch"
+        ) from error
 
 
 def iterate_rows(
@@ -138,7 +168,7 @@ def iterate_rows(
     def values(name: str | None) -> list[Any]:
         if name is None or name not in table.column_names:
             return [None] * table.num_rows
-        return table.column(name).to_pylist()
+        return to_list(table.column(name))
 
     cells = zip(
         values(columns.item_id),
@@ -170,12 +200,17 @@ def _row(
     fallback = f"row-{index:09d}"
     image, name = _image(image, manifest.base)
     prompt = prompt or None
-    source = name or prompt or ""
+    source = replaced(name or prompt or "")
     explicit = None if item_id is None else str(item_id)
 
     def bad(reason: Reason, message: str) -> Row:
-        keep = explicit if explicit and len(explicit) <= MAX_ID_LENGTH else fallback
-        return Row(index, Item(keep), source, Problem(Status.FAILED, reason, message))
+        usable = explicit and len(explicit) <= MAX_ID_LENGTH and not id_fault(explicit)
+        return Row(
+            index,
+            Item(explicit if explicit and usable else fallback),
+            source,
+            Problem(Status.FAILED, reason, message),
+        )
 
     if problem is not None:
         return bad(Reason.MALFORMED_ROW, problem)
@@ -186,6 +221,9 @@ def _row(
             Reason.MALFORMED_ROW,
             f"the id has {len(explicit)} characters, the limit is {MAX_ID_LENGTH}",
         )
+    fault = (explicit and id_fault(explicit)) or text_fault(name) or text_fault(prompt or "")
+    if fault:
+        return bad(Reason.MALFORMED_ROW, f"row {index} has {fault} in its id or source")
     if image is None and prompt is None:
         return bad(Reason.MISSING_INPUT, f"row {index} has neither image nor prompt")
     try:
@@ -208,9 +246,9 @@ def _image(cell: Any, base: str) -> tuple[str | bytes | None, str]:
         return None, name
     if isinstance(cell, bytes):
         return cell, name
-    if "://" in cell:
+    if "://" in cell or cell[:5].lower() == "data:":
         return cell, cell
-    return str(Path(base) / cell), cell
+    return joined(base, cell), cell
 
 
 def _seed(value: Any) -> int | None:

@@ -14,6 +14,19 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples every time, and no blame for a busy machine. More: --hypothesis-profile=deep.
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=40,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("deep", settings.get_profile("ci"), derandomize=False, max_examples=2000)
+settings.load_profile("ci")
 
 # Two OpenMP threads per process on busy cores are several times slower than one.
 torch.set_num_threads(1)
@@ -27,12 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(skip)
-
-
-@pytest.fixture
-def chaos_rounds() -> int:
-    """How often a kill test repeats: `make chaos ROUNDS=n`, otherwise once."""
-    return int(os.environ.get("GECO_CHAOS_ROUNDS", "1"))
 
 
 @pytest.fixture

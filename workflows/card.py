@@ -5,7 +5,7 @@ A pure function of what the store holds, so equal runs have equal cards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.run_state import RunState
@@ -13,19 +13,24 @@ from infra.run_state import RunState
 _ROWS = """Every row of the manifest is one row here, whatever became of it. `glb` holds a binary
 glTF (y up, front +z) whose digest is `glb_sha256`; `reason`, `message` and `stage` say why a row
 has none. Settings, weights and environment are in `run.json` and `system.json`."""
+_EXPORTED_ROWS = """Copied from a run, which holds one row for every row of its manifest; here are
+those that are {statuses}. `glb` holds a binary glTF (y up, front +z) with digest `glb_sha256`."""
 _READ = """```python
 import pyarrow.parquet as pq
 
-rows = pq.read_table("assets", columns=["item_id", "status", "glb"])
+rows = pq.read_table({arguments})
 ```"""
 
 
-def dataset_card(record: Mapping[str, Any], state: RunState) -> str:
+def dataset_card(
+    record: Mapping[str, Any], state: RunState, *, exported: Sequence[str] = ()
+) -> str:
     """Markdown: what was made, by what, under which licences, and how to read it.
 
     Args:
         record: `run.json`.
         state: totals over the committed shards.
+        exported: statuses of the rows, for the card of an export; empty for the run itself.
     """
     rows = int(record["manifest"]["rows"])
     system = record["config"]
@@ -53,9 +58,11 @@ def dataset_card(record: Mapping[str, Any], state: RunState) -> str:
             "manifest's images and are not recorded here."
         ),
         "",
-        _ROWS,
+        _EXPORTED_ROWS.format(statuses=" or ".join(exported)) if exported else _ROWS,
         "",
-        _READ,
+        _READ.format(
+            arguments='"data"' if exported else '"assets", columns=["item_id", "status", "glb"]'
+        ),
         "",
     ]
     return "\n".join(lines)

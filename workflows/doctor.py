@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from geco_core.config.run import ClusterConfig
 from geco_core.errors import ForgeError
 from infra.storage import LocalStorage
 from workflows.words import counted
@@ -21,6 +22,7 @@ GOOD, NOTE, BAD = "ok", "note", "FAIL"
 MIN_PYTHON = (3, 11)
 MIN_FREE_GB = 5
 MIN_OPEN_FILES = 1024
+JOIN_TIMEOUT_S = 30.0
 _REQUIRED = (
     "torch",
     "numpy",
@@ -53,15 +55,46 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(folder: Path) -> tuple[str, bool]:
-    """All findings as text, and whether nothing is missing; runs are written below `folder`."""
+def diagnose(folder: Path, address: str | None = None) -> tuple[str, bool]:
+    """All findings as text, and whether nothing is missing.
+
+    Args:
+        folder: runs are written below it.
+        address: of a Ray cluster to look at, too.
+    """
     findings = [*_python(), *_packages(), *_device(), *_threads(), *_disk(folder), *_limits()]
+    findings += _cluster(address) if address else _own_cluster()
     lines = []
     for finding in findings:
         lines.append(f"{finding.level:4} {finding.name:12} {finding.detail}")
         if finding.remedy:
             lines.append(f"     {'':12} -> {finding.remedy}")
     return "\n".join(lines) + "\n", all(finding.level != BAD for finding in findings)
+
+
+def _own_cluster() -> Iterator[Finding]:
+    if importlib.util.find_spec("ray") is None:
+        return
+    from infra.cluster_safety import weaknesses_of_own  # noqa: PLC0415 - a second to import
+
+    for weakness in weaknesses_of_own():
+        yield Finding(NOTE, "ray", weakness.text, weakness.remedy)
+
+
+def _cluster(address: str) -> Iterator[Finding]:
+    from infra.cluster import cluster  # noqa: PLC0415 - a second to import
+    from infra.cluster_safety import weaknesses_of_joined  # noqa: PLC0415
+
+    config = ClusterConfig(address=address, start_timeout_s=JOIN_TIMEOUT_S)
+    try:
+        with cluster(config, {}) as resources:
+            there = f"{resources.get('CPU', 0):g} CPU, {resources.get('GPU', 0):g} GPU"
+            yield Finding(GOOD, "cluster", f"{address}: {there}")
+            for weakness in weaknesses_of_joined():
+                yield Finding(BAD, "cluster", weakness.text, weakness.remedy)
+    except ForgeError as error:
+        remedy = "check the address, the token (~/.ray/auth_token) and that Ray's versions agree"
+        yield Finding(BAD, "cluster", error.message, remedy)
 
 
 def _python() -> Iterator[Finding]:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from actors.inline import run_inline
-from actors.shard_worker import WorkerSettings
-from actors.spec import WorkerSpec, build_worker
+from actors.order import WorkOrder
+from actors.stop import Stop
 from geco_core.config.run import RunConfig, model_overrides
 from geco_core.errors import ConfigError
 from geco_core.systems import describe_system
 from infra.commit import put_card
-from infra.dataset import ShardSummary
-from infra.environment import code_version, describe_environment
+from infra.environment import describe_environment
 from infra.plan import Plan, SystemDescription, make_plan, open_run, read_run
 from infra.run_state import RunState, read_state, todo_shards
-from infra.storage import LocalStorage, Storage, open_storage
+from infra.run_storage import open_run_storage, storage_record
 from infra.telemetry import log_event
 from workflows.card import dataset_card
-from workflows.progress import Progress
+from workflows.execute import execute
 from workflows.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -37,15 +36,21 @@ class GenerateResult:
     Attributes:
         plan: the run's plan.
         state: totals over the whole run, earlier commands included.
-        fresh: totals over what this command made.
+        fresh: totals over what was committed while this command ran.
+        adopted: the part of `fresh` that another command had committed.
+        remarks: what else there is to know, in sentences.
         stopped: why it stopped early, or empty.
+        signal: number of the signal that asked it to stop, or 0.
         wall_s: seconds from the first worker ready to the last commit.
     """
 
     plan: Plan
     state: RunState
     fresh: RunState
+    adopted: RunState
+    remarks: tuple[str, ...]
     stopped: str
+    signal: int
     wall_s: float
 
     @property
@@ -57,19 +62,22 @@ class GenerateResult:
 def generate(config: RunConfig, *, clock: Callable[[], float] = time.monotonic) -> GenerateResult:
     """Make everything the manifest asks for that is not made yet.
 
+    SIGINT or SIGTERM end it early with a result; a second one raises.
+
     Raises:
         ConfigError, ManifestError: refused before any work.
         Fatal: the run can not go on; what is committed stays.
+        Interrupted: asked to stop twice.
     """
     if not config.out:
         raise ConfigError("no run folder was given", remedy="add --out FOLDER")
-    storage = open_storage(config.out)
+    storage = open_run_storage(config.out, config.s3, uuid.uuid4().hex)
     system = describe_run_system(config)
     plan = make_plan(storage, config)
     created_at = datetime.now(UTC).isoformat(timespec="seconds")
-    open_run(storage, config, plan, system, describe_environment(), created_at)
-    if isinstance(storage, LocalStorage):
-        storage.sweep_temporary(time.time() - STALE_TEMPORARY_S)
+    store = storage_record(storage, config.s3)
+    open_run(storage, config, plan, system, describe_environment(), created_at, store)
+    storage.sweep_temporary(time.time() - STALE_TEMPORARY_S)
     todo = todo_shards(storage, plan)
     log_event(
         log,
@@ -80,12 +88,22 @@ def generate(config: RunConfig, *, clock: Callable[[], float] = time.monotonic) 
         duplicates=plan.duplicates,
     )
     tally = Tally(config.max_failure_rate)
-    wall_s = _execute(config, storage, plan, todo, tally, clock) if todo else 0.0
+    stop = Stop(config.drain_timeout_s)
+    wall_s = execute(config, storage, plan, WorkOrder(tuple(todo)), tally, clock, stop)
     state = read_state(storage)
     record = read_run(storage)
     if record is not None:
         put_card(storage, dataset_card(record, state))
-    return GenerateResult(plan, state, tally.state, tally.stopped, wall_s)
+    return GenerateResult(
+        plan=plan,
+        state=state,
+        fresh=tally.state,
+        adopted=tally.adopted,
+        remarks=tuple(tally.remarks),
+        stopped=tally.stopped,
+        signal=stop.signal,
+        wall_s=wall_s,
+    )
 
 
 def describe_run_system(config: RunConfig) -> SystemDescription:
@@ -95,53 +113,3 @@ def describe_run_system(config: RunConfig) -> SystemDescription:
     licence = weights.get("licence", "")
     pinned = {k: v for k, v in weights.items() if k != "licence"}
     return SystemDescription(resolved, pinned, (licence,) if licence else ())
-
-
-def worker_spec(config: RunConfig, storage: Storage, plan: Plan) -> WorkerSpec:
-    """What the run's workers are built from."""
-    return WorkerSpec(
-        run_uri=storage.uri,
-        manifest=plan.manifest,
-        system=config.system,
-        preset=config.preset,
-        overrides=tuple(model_overrides(config.model)),
-        code_version=code_version(),
-        settings=WorkerSettings(
-            run_seed=config.seed,
-            batch_size=config.batch_size,
-            prepare_threads=config.prepare_threads,
-            item_timeout_s=config.item_timeout_s,
-            max_source_bytes=config.max_source_bytes,
-            thumbnail_size=config.thumbnail_size,
-        ),
-    )
-
-
-def _execute(
-    config: RunConfig,
-    storage: Storage,
-    plan: Plan,
-    todo: list[int],
-    tally: Tally,
-    clock: Callable[[], float],
-) -> float:
-    spec = worker_spec(config, storage, plan)
-    rows = sum(plan.shard(index).stop - plan.shard(index).start for index in todo)
-    with Progress(rows, clock=clock) as progress:
-
-        def on_summary(summary: ShardSummary) -> bool:
-            keep_going = tally.add(summary)
-            progress.update(tally.state)
-            log_event(log, "shard_done", level=logging.DEBUG, **summary.to_json())
-            return keep_going
-
-        if config.engine == "inline":
-            progress.note("loading the system")
-            worker = build_worker(spec, name="inline")
-            progress.started()
-            run_inline(worker, plan, todo, on_summary)
-        else:
-            from workflows.ray_engine import run_ray  # noqa: PLC0415 - Ray takes a second to import
-
-            run_ray(config, spec, storage, plan, todo, on_summary, progress)
-        return progress.seconds

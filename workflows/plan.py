@@ -28,11 +28,10 @@ def preview(config: RunConfig, seconds_per_item: float | None = None) -> str:
     with tempfile.TemporaryDirectory(prefix="geco-plan-") as folder:
         # A preview leaves no run folder behind; an existing run is checked and its rates are used.
         storage: Storage = LocalStorage(Path(folder))
-        standing = None
-        if config.out:
-            standing = read_run(open_storage(config.out))
-        if standing is not None:
-            storage = open_storage(config.out)
+        run = open_storage(config.out, config.s3) if config.out else None
+        standing = read_run(run) if run is not None else None
+        if run is not None and standing is not None:
+            storage = run
         plan = make_plan(storage, config)
         if standing is not None:
             check_run(standing, config, plan, system)

@@ -34,9 +34,10 @@ class Progress:
         self._live: Live | None = None
         self._begun = clock()
         self._last_line = self._begun
+        self._updated = self._begun
         self._state = RunState()
         self._note = ""
-        self._replicas = ""
+        self._crashes: Callable[[], int] = lambda: 0
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -64,9 +65,13 @@ class Progress:
         elif text:
             log_event(log, "progress", note=text)
 
+    def count_crashes(self, crashes: Callable[[], int]) -> None:
+        """Show how many processes died under shards, as soon as there is one."""
+        self._crashes = crashes
+
     def started(self) -> None:
         """The first worker is ready: rates count from here."""
-        self._begun = self._last_line = self._clock()
+        self._begun = self._last_line = self._updated = self._clock()
         self.note("")
 
     @property
@@ -74,13 +79,19 @@ class Progress:
         """Seconds since the first worker was ready."""
         return self._clock() - self._begun
 
+    @property
+    def working_s(self) -> float:
+        """Seconds from the first worker ready to the last update."""
+        return self._updated - self._begun
+
     def update(self, state: RunState) -> None:
         """Show new totals."""
         self._state = state
+        self._updated = self._clock()
         if self._live is not None:
             self._live.update(self._table())
             return
-        now = self._clock()
+        now = self._updated
         if now - self._last_line >= LINE_EVERY_S or state.rows_done >= self._rows:
             self._last_line = now
             log_event(log, "progress", level=logging.INFO, **self._fields())
@@ -89,11 +100,13 @@ class Progress:
         state, seconds = self._state, self.seconds
         rate = state.rows_done / seconds if seconds > 0 else 0.0
         left = (self._rows - state.rows_done) / rate if rate > 0 else float("nan")
+        crashes = self._crashes()
         return {
             "items": f"{state.rows_done}/{self._rows}",
             "done": str(state.counts["done"]),
             "failed": str(state.failed),
             "skipped": str(state.counts["skipped"]),
+            **({"crashes": str(crashes)} if crashes else {}),
             "items_per_s": f"{rate:.3g}",
             "eta": _duration(left),
         }

@@ -7,16 +7,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
+from actors.order import WorkOrder
+from actors.pool import Pool, ReplicaOptions
 from actors.replica import thread_environment
 from actors.schedule import Schedule
-from actors.scheduler import ReplicaOptions, Scheduler
+from actors.scheduler import Listener, Scheduler
 from actors.spec import WorkerSpec
+from actors.stop import Stop
 from geco_core.config.run import RunConfig
 from geco_core.errors import ConfigError
 from infra.attempts import read_attempts
-from infra.cluster import cluster
+from infra.cluster import cluster, starts_own
+from infra.cluster_safety import Weakness, weaknesses_of_joined, weaknesses_of_own
 from infra.dataset import ShardSummary
 from infra.plan import Plan
 from infra.run_state import crashed_shards
@@ -36,39 +41,94 @@ def run_ray(
     spec: WorkerSpec,
     storage: Storage,
     plan: Plan,
-    todo: Sequence[int],
+    order: WorkOrder,
     on_summary: Callable[[ShardSummary], bool],
     progress: Progress,
+    stop: Stop,
+    on_worker: Callable[[str], object] = lambda _: None,
+    on_remark: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Run the shards of `todo` on Ray. Raises `Fatal`."""
+    """Run the shards of `order` on Ray.
+
+    Args:
+        config: how to execute.
+        spec: what every replica is built from.
+        storage: of the run folder.
+        plan: the run's plan.
+        order: what to make.
+        on_summary: hears of each commit; returns False to stop.
+        progress: told what is being waited for.
+        stop: ends the run early.
+        on_worker: hears the name of each replica that becomes ready.
+        on_remark: hears what the user should know at the end.
+
+    Raises:
+        Fatal: the run can not go on.
+    """
     progress.note("starting Ray")
+    own = starts_own(config.cluster)
+    _warn(weaknesses_of_own() if own else ())
     with cluster(config.cluster, thread_environment(config.threads_per_replica)) as resources:
-        options = replica_options(config, resources)
+        _warn(weaknesses_of_joined() if config.cluster.address else ())
+        options = replace(replica_options(config, resources), inherit=own)
         if not config.cluster.address:  # elsewhere, waiting is what makes an autoscaler act
             check_resources(options, resources)
-        workers = config.workers or default_workers(options, resources)
-        schedule = Schedule(
-            todo,
-            workers=workers,
-            crashes_before_isolation=config.crashes_before_isolation,
-            crashes=known_crashes(storage, todo),
-        )
-        progress.note(f"loading the system on {counted(min(workers, len(todo)), 'worker')}")
-        first = True
+        schedule = make_schedule(config, storage, order, options, resources, own=own)
+        progress.count_crashes(lambda: sum(schedule.crashes.values()))
+        wanted = min(schedule.workers, len(order.shards))
+        progress.note(f"loading the system on {counted(wanted, 'worker')}")
 
-        def on_ready(_: int) -> None:
-            nonlocal first
-            if first:
+        def on_ready(name: str) -> None:
+            nonlocal waiting
+            if waiting:
                 progress.started()
-            first = False
+            waiting = False
+            on_worker(name)
 
+        waiting = True
+        listener = Listener(on_summary, on_ready, on_remark)
         scheduler = Scheduler(
-            spec, plan, storage, schedule, options, on_summary=on_summary, on_ready=on_ready
+            spec, plan, storage, schedule, Pool(spec, options), order, listener, stop
         )
         # Ray prints a paragraph about every dead worker to stdout; ours says it in a line with
         # fields.
         with contextlib.redirect_stdout(_DebugLog()):
             scheduler.run()
+
+
+def make_schedule(
+    config: RunConfig,
+    storage: Storage,
+    order: WorkOrder,
+    options: ReplicaOptions,
+    resources: Mapping[str, float],
+    *,
+    own: bool,
+) -> Schedule:
+    """The schedule of an order.
+
+    Args:
+        config: how to execute.
+        storage: of the run folder.
+        order: what to make.
+        options: what a replica asks for.
+        resources: of the cluster.
+        own: whether nobody else uses it.
+    """
+    workers = config.workers or default_workers(options, resources)
+    return Schedule(
+        order.shards,
+        workers=workers,
+        crashes_before_isolation=config.crashes_before_isolation,
+        crashes=known_crashes(storage, order),
+        spares=spare_workers(options, workers, resources) if own else 0,
+    )
+
+
+def _warn(weaknesses: Iterable[Weakness]) -> None:
+    for weakness in weaknesses:
+        fields = {"problem": weakness.text, "remedy": weakness.remedy}
+        log_event(log, "cluster_is_open", level=logging.WARNING, **fields)
 
 
 class _DebugLog(io.TextIOBase):
@@ -106,6 +166,17 @@ def default_workers(options: ReplicaOptions, resources: Mapping[str, float]) -> 
     return max(1, min(MAX_DEFAULT_CPU_WORKERS, cores, fitting))
 
 
+def spare_workers(options: ReplicaOptions, workers: int, resources: Mapping[str, float]) -> int:
+    """One replica to have ready for the next death, where that takes nothing from anybody.
+
+    That is on a machine of our own, if its memory, or the part of its GPUs that nobody uses, holds
+    one more. Elsewhere a waiting replica would be read as demand for another machine.
+    """
+    if options.num_gpus:
+        return int((workers + 1) * options.num_gpus <= resources.get("GPU", 0))
+    return int((workers + 1) * CPU_REPLICA_BYTES <= resources.get("memory", 0))
+
+
 def check_resources(options: ReplicaOptions, resources: Mapping[str, float]) -> None:
     """Refuse replicas this machine can never hold: Ray would let them wait without end.
 
@@ -124,7 +195,8 @@ def check_resources(options: ReplicaOptions, resources: Mapping[str, float]) -> 
             )
 
 
-def known_crashes(storage: Storage, todo: Sequence[int]) -> dict[int, int]:
+def known_crashes(storage: Storage, order: WorkOrder) -> dict[int, int]:
     """Deaths under earlier commands: a poison item does not get new lives with every resume."""
-    crashed = sorted(crashed_shards(storage).intersection(todo))
-    return {shard: read_attempts(storage, shard).crashes for shard in crashed}
+    crashed = sorted(crashed_shards(storage).intersection(order.shards))
+    records = (read_attempts(storage, shard, order.generation(shard)) for shard in crashed)
+    return {record.shard: record.crashes for record in records if record.crashes}

@@ -8,50 +8,48 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from geco_core.errors import ConfigError
+from geco_core.config.run import S3Config
 from infra.dataset import GENERATE_PARTS
-from infra.plan import plan_of, read_run
-from infra.run_state import RunState, crashed_shards, done_shards, read_done
-from infra.storage import Storage, open_storage
+from infra.run_state import RunState, crashed_shards, read_summaries
+from infra.storage import Storage
+from workflows.run_access import open_existing_run
 from workflows.words import counted
 
 _NOT_PER_ITEM = ("wall", "commit")
 
 
-def read_status(uri: str) -> dict[str, Any]:
+def read_status(uri: str, s3: S3Config | None = None) -> dict[str, Any]:
     """Everything `status` shows, as plain data.
 
     Raises:
         ConfigError: there is no run at `uri`.
+        Fatal: there is something else, or a done record is damaged.
     """
-    storage = open_storage(uri)
-    record = read_run(storage)
-    if record is None:
-        raise ConfigError(
-            f"there is no run in {uri}", remedy="give the folder that was --out of `geco generate`"
-        )
-    plan = plan_of(record)
-    state, finished = _collect(storage)
+    run = open_existing_run(uri, s3)
+    state, finished, generations = _collect(run.storage)
+    config = run.record["config"]
     return {
         "run": uri,
-        "system": f"{record['config']['system']}-{record['config']['preset']}",
-        "created_at": record["created_at"],
-        "rows": plan.rows,
-        "shards": plan.shards,
+        "system": f"{config['system']}-{config['preset']}",
+        "created_at": run.record["created_at"],
+        "rows": run.plan.rows,
+        "shards": run.plan.shards,
         "last_commit": max(finished, default=""),
-        "shards_with_crashes": len(crashed_shards(storage)),
+        "shards_with_crashes": len(crashed_shards(run.storage)),
+        "shards_retried": sum(generation > 0 for generation in generations),
+        "highest_generation": max(generations, default=0),
         **state.to_json(),
     }
 
 
-def status_json(uri: str) -> str:
+def status_json(uri: str, s3: S3Config | None = None) -> str:
     """`read_status` as JSON text."""
-    return json.dumps(read_status(uri), indent=1) + "\n"
+    return json.dumps(read_status(uri, s3), indent=1) + "\n"
 
 
-def status_text(uri: str) -> str:
+def status_text(uri: str, s3: S3Config | None = None) -> str:
     """`read_status` for people."""
-    status = read_status(uri)
+    status = read_status(uri, s3)
     counts, tried = status["counts"], status["rows_done"] - status["counts"].get("skipped", 0)
     state = "complete" if status["rows_done"] == status["rows"] else "incomplete"
     last = status["last_commit"] or "none"
@@ -63,6 +61,11 @@ def status_text(uri: str) -> str:
     ]
     if status["shards_with_crashes"]:
         lines.append(f"crashes  {counted(status['shards_with_crashes'], 'shard')} lost a process")
+    if status["shards_retried"]:
+        lines.append(
+            f"retried  {counted(status['shards_retried'], 'shard')}, "
+            f"up to generation {status['highest_generation']}"
+        )
     lines += [
         f"reason   {reason}: {n}"
         for reason, n in sorted(status["reasons"].items(), key=lambda kv: -kv[1])
@@ -81,10 +84,11 @@ def _per_item(seconds: Mapping[str, float], items: int) -> str:
     return ", ".join(shown.values())
 
 
-def _collect(storage: Storage) -> tuple[RunState, list[str]]:
-    state, finished = RunState(), []
-    for shard in sorted(done_shards(storage)):
-        summary = read_done(storage, shard)
+def _collect(storage: Storage) -> tuple[RunState, list[str], list[int]]:
+    """Totals, and the time of commit and the generation of every shard."""
+    state, finished, generations = RunState(), [], []
+    for summary in read_summaries(storage):
         state.add(summary)
         finished.append(summary.finished_at)
-    return state, finished
+        generations.append(summary.generation)
+    return state, finished, generations

@@ -1,1 +1,1 @@
-"""Loading weights safely: safetensors only, digests checked, every key accounted for."""
+"""Loading weights safely: no code of a file runs, digests are checked, every key accounted for."""

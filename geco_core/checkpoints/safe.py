@@ -5,22 +5,24 @@ A reference is `package:NAME` (a file shipped in `geco_core/weights`) or a local
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_bytes
 from torch import Tensor, nn
 
+from geco_core.checkpoints.containers import Kind, inspect
+from geco_core.checkpoints.refusals import CheckpointError
+from geco_core.checkpoints.state import MAX_BYTES, open_state
 from geco_core.errors import Fatal
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of one checkpoint (float32 where half) and the sha256 of the file they came from."""
+    """Tensors of one checkpoint (of one float dtype) and the sha256 of the file they came from."""
 
     tensors: dict[str, Tensor]
     sha256: str
@@ -47,40 +49,41 @@ def resolve(reference: str) -> Path:
     return path
 
 
-def load_weights(reference: str, sha256: str = "") -> Weights:
-    """Read a safetensors file.
+def load_weights(
+    reference: str, sha256: str = "", *, dtype: torch.dtype = torch.float32
+) -> Weights:
+    """Read a safetensors file; what has the wanted dtype is mapped, not copied.
 
     Args:
         reference: `package:NAME` or a path.
         sha256: expected hex digest; empty means unpinned.
+        dtype: of half, bfloat16 and float32 tensors.
 
     Raises:
-        Fatal: missing, not safetensors, or another digest than pinned.
+        Fatal: missing, not safetensors, damaged, or another digest than pinned.
     """
     path = resolve(reference)
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if sha256 and digest != sha256:
-        raise Fatal(
-            f"weights {reference} have sha256 {digest[:12]}, the configuration pins {sha256[:12]}",
-            stage="load",
-            remedy="restore the file, or change the pin if you trained new weights",
-        )
     try:
-        tensors = load_bytes(data)
-    except SafetensorError as error:
-        raise Fatal(
-            f"{path} is not a safetensors file: {error}", stage="load", remedy="convert it first"
-        ) from error
-    widened = {
-        k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v
-        for k, v in tensors.items()
-    }
-    return Weights(widened, digest)
+        kind = inspect(path.resolve(), max_bytes=MAX_BYTES)
+    except CheckpointError as error:
+        raise _not_safetensors(path, error.message) from error
+    if kind is not Kind.SAFETENSORS:
+        raise _not_safetensors(path, f"it is {kind.value}")
+    opened = open_state(path, sha256)
+    return Weights(
+        {k: v.to(dtype) if v.dtype in _FLOATS else v for k, v in opened.tensors.items()},
+        opened.sha256,
+    )
 
 
-def load_into(module: nn.Module, weights: Weights, name: str) -> None:
+def load_into(module: nn.Module, weights: Weights, name: str, *, assign: bool = False) -> None:
     """Strict load: every key of file and module must match in name and shape.
+
+    Args:
+        module: filled; with `assign` it may be an `adapter.skeleton`.
+        weights: their tensors become the parameters with `assign`, else they are copied.
+        name: of the model, for errors.
+        assign: see above.
 
     Raises:
         Fatal: naming the first keys that do not.
@@ -98,4 +101,12 @@ def load_into(module: nn.Module, weights: Weights, name: str) -> None:
             stage="load",
             remedy="use the configuration these weights were trained with",
         )
-    module.load_state_dict(weights.tensors)
+    module.load_state_dict(weights.tensors, assign=assign)
+
+
+def _not_safetensors(path: Path, why: str) -> Fatal:
+    return Fatal(
+        f"{path} is not a safetensors file: {why}",
+        stage="load",
+        remedy=f"convert it first: geco convert {path} --out {path.with_suffix('.safetensors')}",
+    )

@@ -123,10 +123,12 @@ def build(schema: type[T], data: Any, where: str = "") -> T:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain data (lists, not tuples), ready for YAML or JSON."""
-    return typing.cast(
-        "dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config), default=_encode))
-    )
+    """The configuration as plain data (lists, not tuples), ready for YAML or JSON.
+
+    What is plain already stays as it is.
+    """
+    plain = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(plain, default=_encode)))
 
 
 def fingerprint(config: Any) -> str:

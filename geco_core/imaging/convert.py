@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_BAND_SAMPLES = 1 << 20
 _ICC_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 _ICC_ERRORS = (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError)
 
@@ -70,36 +71,51 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def _deep_grey(image: Image.Image, notes: Notes) -> Image.Image:
     """Grey samples deeper than 8 bits, scaled to mode L.
 
-    Mode LA where one value is declared transparent.
+    Mode LA where one value is declared transparent. Works in bands: in one piece, the doubles of a
+    large image would take gigabytes.
     """
-    values_HW = np.asarray(image).astype(np.float64)
+    values_HW = np.asarray(image)
+    deep = image.mode in _SIXTEEN_BIT
+    lowest, zero, full = (0.0, 0.0, 65535.0) if deep else _range(values_HW, image.mode, notes)
+    grey_HW = np.empty(values_HW.shape, dtype=np.uint8)
+    for rows in _bands(values_HW.shape):
+        band = values_HW[rows].astype(np.float64)
+        band[~np.isfinite(band)] = lowest
+        grey_HW[rows] = np.rint(np.clip((band - zero) / full, 0.0, 1.0) * 255.0)
+    grey = Image.fromarray(grey_HW)
     transparent = image.info.get("transparency")
-    if image.mode in _SIXTEEN_BIT:
-        full = 65535.0
-    else:
-        values_HW, full = _stretched(values_HW, image.mode, notes)
-    grey = Image.fromarray(np.rint(np.clip(values_HW / full, 0.0, 1.0) * 255.0).astype(np.uint8))
-    if isinstance(transparent, int) and image.mode in _SIXTEEN_BIT:
+    if isinstance(transparent, int) and deep:
         grey.putalpha(Image.fromarray(np.where(values_HW == transparent, 0, 255).astype(np.uint8)))
     return grey
 
 
-def _stretched(values_HW: np.ndarray, mode: str, notes: Notes) -> tuple[np.ndarray, float]:
-    """Values and their full scale.
+def _range(values_HW: np.ndarray, mode: str, notes: Notes) -> tuple[float, float, float]:
+    """Lowest value, and start and extent of the scale.
 
-    1 for floats in [0, 1], 65535 for integers that fit, else their own range.
+    0 to 1 for floats within, 0 to 65535 for integers that fit, else their own range.
     """
-    finite_HW = np.isfinite(values_HW)
-    if not finite_HW.all():
+    lows, highs, finite = [], [], True
+    for rows in _bands(values_HW.shape):
+        band = values_HW[rows]
+        finite_band = np.isfinite(band)
+        finite = finite and bool(finite_band.all())
+        if finite_band.any():
+            lows.append(float(band[finite_band].min()))
+            highs.append(float(band[finite_band].max()))
+    if not finite:
         notes.append("samples that are not finite were set to the lowest value")
-    low = float(values_HW[finite_HW].min()) if finite_HW.any() else 0.0
-    high = float(values_HW[finite_HW].max()) if finite_HW.any() else 0.0
-    values_HW = np.where(finite_HW, values_HW, low)
+    low, high = (min(lows), max(highs)) if lows else (0.0, 0.0)
     usual = 1.0 if mode == "F" else 65535.0
     if low >= 0.0 and high <= usual:
-        return values_HW, usual
+        return low, 0.0, usual
     notes.append(f"samples between {low:g} and {high:g} were stretched to the full range")
-    return values_HW - low, max(high - low, 1e-12)
+    return low, low, max(high - low, 1e-12)
+
+
+def _bands(shape: tuple[int, ...]) -> list[slice]:
+    """Slices of rows of about a million samples."""
+    step = max(1, _BAND_SAMPLES // max(1, shape[1]))
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
 
 
 def _through_profile(color: Image.Image, profile: bytes, notes: Notes) -> Image.Image:

@@ -20,6 +20,7 @@ from PIL.ImageFile import ImageFile
 
 from geco_core.errors import BadItem, Reason
 from geco_core.imaging.convert import to_srgb_rgba
+from geco_core.imaging.integrity import check_integrity
 from geco_core.imaging.sniff import describe, open_header, sniff, webp_size
 
 STAGE = "prepare"
@@ -43,6 +44,7 @@ _DECODER_ERRORS = (
     LookupError,
     EOFError,
     ArithmeticError,
+    AssertionError,
     AttributeError,
     RuntimeError,
     struct.error,
@@ -119,6 +121,7 @@ def decode_image(
     image = _opened(data, kind, item_id, limits)
     notes: list[str] = []
     try:
+        check_integrity(data, kind)
         animated = bool(getattr(image, "is_animated", False))
         image.load()
         upright = _upright(image, notes)

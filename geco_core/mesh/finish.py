@@ -13,7 +13,6 @@ from geco_core.mesh.clean import centred, clean
 from geco_core.mesh.gate import check_mesh
 from geco_core.mesh.glb import write_glb
 from geco_core.mesh.inspect import mesh_stats
-from geco_core.mesh.thumbnail import thumbnail_png
 from geco_core.types import Asset, Mesh
 
 EXTRAS_FORMAT = 1
@@ -62,6 +61,12 @@ def finish_mesh(
     return Asset(
         glb=glb,
         glb_sha256=hashlib.sha256(glb).hexdigest(),
-        thumbnail_png=thumbnail_png(mesh, size=thumbnail_size) if thumbnail_size else b"",
+        thumbnail_png=_thumbnail(mesh, thumbnail_size) if thumbnail_size else b"",
         mesh_stats=mesh_stats(mesh),
     )
+
+
+def _thumbnail(mesh: Mesh, size: int) -> bytes:
+    from geco_core.mesh.thumbnail import thumbnail_png  # noqa: PLC0415 - it brings torch: seconds
+
+    return thumbnail_png(mesh, size=size)

@@ -8,11 +8,11 @@ surprise is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from geco_core.checkpoints.adapter import LoadReport, adapt
 from geco_core.diffusion.codec import AutoencoderKLCodec
 from geco_core.errors import Fatal
 from geco_core.multiview.zero123plus import Zero123Plus
@@ -21,23 +21,8 @@ from geco_core.multiview.zero123plus import Zero123Plus
 _TEXT_PREFIX = "text_model."
 # Index buffers that old releases stored and that are computed now.
 _DROPPED = ("embeddings.position_ids",)
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What loading one part did.
-
-    Attributes:
-        part: the part's folder name.
-        loaded: number of tensors copied.
-        renamed: published name -> our name, where they differ.
-        dropped: published names that carry no weights.
-    """
-
-    part: str
-    loaded: int
-    renamed: Mapping[str, str]
-    dropped: tuple[str, ...]
+# Autoencoders saved before diffusers 0.17 name their attention so.
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def part_modules(model: Zero123Plus) -> dict[str, nn.Module]:
@@ -62,34 +47,33 @@ def published_shapes(model: Zero123Plus, part: str) -> dict[str, tuple[int, ...]
     return {prefix + name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def load_part(model: Zero123Plus, part: str, state: Mapping[str, Tensor]) -> LoadReport:
-    """Copy one published part's state dict into the model.
+def load_part(
+    model: Zero123Plus,
+    part: str,
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    assign: bool = False,
+) -> LoadReport:
+    """Put one published part's state dict into the model.
+
+    Args:
+        model: ours.
+        part: folder name of the part.
+        state: published name -> tensor.
+        dtype: of floating tensors; the file's when None.
+        assign: the tensors become the parameters instead of being copied into them.
 
     Raises:
         Fatal: a tensor is missing, unknown or of another shape.
     """
     module = part_modules(model)[part]
     prefix = _published_prefix(module, part)
-    dropped = tuple(name for name in state if name.endswith(_DROPPED))
-    renamed = {name: name.removeprefix(prefix) for name in state if name not in dropped}
-    expected = {name: value.shape for name, value in module.state_dict().items()}
-    found = {renamed[name]: state[name] for name in renamed}
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} is unknown" for name in found if name not in expected]
-    problems += [
-        f"{name} has shape {list(found[name].shape)}, not {list(shape)}"
-        for name, shape in expected.items()
-        if name in found and found[name].shape != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise Fatal(
-            f"{part}: {'; '.join(problems[:3])}{more}",
-            remedy="check that the weights belong to the configured preset",
-        )
-    module.load_state_dict(found, strict=True)
-    changed = {name: ours for name, ours in renamed.items() if name != ours}
-    return LoadReport(part, len(found), changed, dropped)
+
+    def names(name: str) -> str | None:
+        return None if name.endswith(_DROPPED) else _current(name.removeprefix(prefix))
+
+    return adapt(module, state, names, part=part, dtype=dtype, assign=assign)
 
 
 def load_ramp(model: Zero123Plus, ramp: list[float]) -> None:
@@ -101,6 +85,15 @@ def load_ramp(model: Zero123Plus, ramp: list[float]) -> None:
         raise Fatal(f"{len(ramp)} ramping coefficients for {len(model.ramp)} text tokens")
     with torch.no_grad():
         model.ramp.copy_(torch.tensor(ramp))
+
+
+def _current(name: str) -> str:
+    """The name that attention blocks of the autoencoder have since diffusers 0.17."""
+    head, dot, tail = name.partition(".mid_block.attentions.0.")
+    if not dot or head not in ("encoder", "decoder"):
+        return name
+    layer, _, kind = tail.partition(".")
+    return f"{head}{dot}{_OLD_ATTENTION.get(layer, layer)}.{kind}"
 
 
 def _published_prefix(module: nn.Module, part: str) -> str:

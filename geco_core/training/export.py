@@ -8,9 +8,9 @@ import re
 from importlib import resources
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
+from geco_core.checkpoints.legacy import load_tensors
 from geco_core.config import load as config_load
 from geco_core.errors import Fatal
 from geco_core.training.recipe import Workspace
@@ -44,7 +44,7 @@ def export_weights(space: Workspace, target: Path) -> Path:
                 stage="export",
                 remedy="run train-micro to its end",
             )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_tensors(path)
         halves = {
             k: v.half().contiguous() if v.dtype.is_floating_point else v.contiguous()
             for k, v in state.items()

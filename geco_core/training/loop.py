@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from geco_core.checkpoints.legacy import load_tensors
 from geco_core.errors import Fatal
 
 
@@ -221,7 +222,7 @@ def _save(
 def _resume(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> int:
     if not path.is_file():
         return 0
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = load_tensors(path)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:

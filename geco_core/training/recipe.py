@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geco_core.checkpoints.legacy import load_tensors
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.diffusion.codec import PatchCodec
@@ -192,7 +193,7 @@ def _teacher_views(
 ) -> dict[str, Tensor]:
     """Sample the trained teacher for the first training rows; resumable per 64 rows."""
     model = space.new_multiview(train_cache)
-    model.load_state_dict(torch.load(space.weights("multiview"), weights_only=True))
+    model.load_state_dict(load_tensors(space.weights("multiview")))
     model.eval()
     count, size = space.recipe.teacher_rows, space.config.multiview.rig.view_size
     folder = space.folder / "teacher_views"
@@ -222,8 +223,8 @@ def _finetune(
 ) -> dict[str, Tensor]:
     recipe = space.recipe
     model = space.new_reconstructor()
-    model.load_state_dict(torch.load(space.weights("reconstructor"), weights_only=True))
-    views = torch.load(space.weights("teacher_views"), weights_only=True)["views"]
+    model.load_state_dict(load_tensors(space.weights("reconstructor")))
+    views = load_tensors(space.weights("teacher_views"))["views"]
     task_config = replace(
         recipe.finetune_task, batch_size=recipe.finetune.batch_size, seed=recipe.seed + 2
     )

@@ -29,6 +29,15 @@ def test_a_death_after_the_limit_is_a_time_out() -> None:
     assert "60 s" in record.blamed[7].message
 
 
+def test_the_limit_of_the_record_counts_more_than_the_item_limit() -> None:
+    tight = Suspicion(row=7, item_id="i7", started_at=100.0, limit_s=5.0)
+    record = after_crash(Attempts(3, 3, running=tight), Reason.CRASHED, 106.0, 60.0)
+    assert record.blamed[7].reason is Reason.TIMED_OUT
+    assert "5 s" in record.blamed[7].message
+    record = after_crash(Attempts(3, 3, running=tight), Reason.CRASHED, 104.0, 60.0)
+    assert record.blamed[7].reason is Reason.CRASHED
+
+
 def test_lack_of_memory_stays_lack_of_memory() -> None:
     record = after_crash(Attempts(3, 3, running=ALONE), Reason.OUT_OF_MEMORY, 200.0, 60.0)
     assert record.blamed[7].reason is Reason.OUT_OF_MEMORY

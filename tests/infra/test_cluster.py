@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -77,3 +78,39 @@ def test_a_ray_that_does_not_answer_is_given_up(
     finally:
         signal.setitimer(signal.ITIMER_REAL, *earlier)
     assert "engine=inline" in caught.value.remedy
+
+
+def test_the_token_is_for_its_owner_only(tmp_path: Path) -> None:
+    token = tmp_path / "auth_token"
+    module._close_token(token)  # there is none yet
+    token.write_text("secret")
+    token.chmod(0o644)
+    module._close_token(token)
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_ray_inherits_the_variables_and_nobody_else_keeps_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("GECO_TEST", raising=False)
+    with module._environment(ClusterConfig(), {"OMP_NUM_THREADS": "1", "GECO_TEST": "x"}):
+        assert os.environ["OMP_NUM_THREADS"] == "1"
+        assert os.environ["GECO_TEST"] == "x"
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "GECO_TEST" not in os.environ
+    with module._environment(ClusterConfig(address="h:1"), {"GECO_TEST": "x"}):
+        assert "GECO_TEST" not in os.environ  # a runtime environment carries it
+
+
+def test_the_sigterm_handler_of_the_caller_stays() -> None:
+    def ours(*_: Any) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with module._own_sigterm():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray would
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +13,19 @@ import pytest
 
 from geco_core.errors import Fatal, Reason
 from geco_core.types import Asset, Outcome, Shard, Status
-from infra.commit import adopt_shard, commit_shard, done_key, part_key, stored_summary
+from infra.commit import (
+    adopt_shard,
+    agree,
+    commit_shard,
+    done_key,
+    drop_generation,
+    part_key,
+    remove_damaged_part,
+    remove_leftover,
+    stored_summary,
+)
 from infra.dataset import ROW_SCHEMA, RowContext, ShardSummary, rows_to_table, summarise
-from infra.run_state import done_shards, read_done, read_state
+from infra.run_state import done_generations, done_shards, read_done, read_state
 from infra.storage import LocalStorage
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +141,7 @@ def test_an_incomplete_table_is_not_committed(store: LocalStorage) -> None:
 
 
 def test_row_groups_hold_32_rows_compressed_with_few_statistics(store: LocalStorage) -> None:
-    made = outcomes(0, 70)
+    made = outcomes(0, 70, bytes(60_000))  # groups of tiny rows hold more
     table = rows_to_table(made, [""] * 70, CONTEXT, pa.table({"tag": list(range(70))}))
     commit_shard(store, table, summarise(made, Shard(0, 0, 70), 1.0, {}))
     meta = pq.read_metadata(store.root / part_key(0))
@@ -158,9 +169,69 @@ def test_totals_follow_the_done_records(store: LocalStorage) -> None:
     assert state.failure_rate == pytest.approx(4 / 12)
 
 
+def test_a_generation_is_dropped_record_first_and_only_after_its_successor(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, summary = shard_table(0, 6)
+    commit_shard(store, table, summary)
+    with pytest.raises(Fatal, match="not superseded"):
+        drop_generation(store, 0, 0, successor=1)
+    commit_shard(store, table, replace(summary, generation=1))
+    assert done_generations(store) == {0: 1}
+    removed: list[str] = []
+    original = store.delete
+    monkeypatch.setattr(store, "delete", lambda key: (removed.append(key), original(key)))
+    drop_generation(store, 0, 0, successor=1)
+    assert removed == [done_key(0), part_key(0), "attempts/000000.json"]
+    assert sorted(store.list("")) == [part_key(0, 1), done_key(0, 1)]
+    with pytest.raises(Fatal, match="not superseded"):
+        drop_generation(store, 0, 1, successor=1)
+
+
+def test_only_parts_that_can_not_be_read_are_removed(store: LocalStorage) -> None:
+    commit_shard(store, *shard_table(0, 6))
+    assert not remove_damaged_part(store, 0, 0)
+    assert not remove_damaged_part(store, 7, 0)
+    store.put_atomic(part_key(0), b"torn")
+    assert remove_damaged_part(store, 0, 0)
+    assert list(store.list("")) == []
+
+
+def test_only_partials_and_crash_records_are_leftovers(store: LocalStorage) -> None:
+    for key in ("run.json", part_key(0), done_key(0)):
+        store.put_atomic(key, b"x")
+        with pytest.raises(Fatal, match="no leftover"):
+            remove_leftover(store, key)
+        assert store.exists(key)
+
+
+def test_records_agree_when_rows_do_whoever_made_them(store: LocalStorage) -> None:
+    _, summary = shard_table(0, 6)
+    assert agree(summary, replace(summary, worker="other", finished_at="later", seconds={}))
+    assert not agree(summary, replace(summary, counts={"done": 6}))
+    assert not agree(summary, replace(summary, generation=1))
+
+
+def test_a_whole_part_is_not_called_torn_because_a_ranged_read_failed(
+    store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_shard(store, *shard_table(0, 6))
+    monkeypatch.setattr(store, "open_for_pyarrow", lambda _: pa.BufferReader(b"short"))
+    assert stored_summary(store, 0) == read_done(store, 0)
+
+
 def test_nothing_else_writes_into_a_run() -> None:
-    """Rows enter through `infra/commit.py` alone; `doctor` probes, the report adds its page."""
-    allowed = {"infra/commit.py", "workflows/doctor.py", "workflows/report/build.py"}
+    """Rows enter through `infra/commit.py` alone; probes and exports write elsewhere, the report
+    may write a page where it is told to.
+    """
+    allowed = {
+        "infra/commit.py",
+        "infra/export.py",
+        "infra/export_glbs.py",
+        "infra/storage/probe.py",
+        "workflows/doctor.py",
+        "workflows/report/build.py",
+    }
     callers = {
         str(path.relative_to(ROOT))
         for package in ("infra", "actors", "workflows")

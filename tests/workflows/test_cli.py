@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +14,10 @@ import pytest
 
 from workflows import cli
 
-VERBS = ("plan", "generate", "status", "report", "train-micro", "doctor")
+VERBS = (
+    "plan", "generate", "status", "retry", "verify", "repair", "report", "export", "convert",
+    "train-micro", "doctor",
+)  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 
 
@@ -40,8 +46,41 @@ def test_help_of_every_verb_fits_one_screen_with_an_example(verb: str, capsys: C
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert f"example: geco {verb} " in text
-    assert len(text.splitlines()) <= 40
-    assert max(map(len, text.splitlines())) <= 120
+    assert_fits(text)
+
+
+def assert_fits(text: str) -> None:
+    lines = text.splitlines()
+    assert len(lines) <= 24, text
+    assert max(map(len, lines)) <= 100, text
+
+
+def test_help_of_the_program_fits_and_names_every_verb(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        geco("--help")
+    text = capsys.readouterr().out
+    assert_fits(text)
+    assert "example: geco generate" in text
+    assert all(f"\n    {verb}  " in text for verb in VERBS)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status", "nowhere"], ["verify", "--help"]])
+def test_light_commands_load_neither_torch_nor_ray(words: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from workflows import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'ray', 'boto3', 'trimesh'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_generate_then_again_then_status(manifest: Path, capsys: Capture) -> None:
@@ -186,7 +225,7 @@ def test_unexpected_errors_show_no_traceback_without_debug(
     def explode(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(cli, "generate", explode)
+    monkeypatch.setattr("workflows.generate.generate", explode)
     assert generate(manifest) == cli.STOPPED
     text = capsys.readouterr().err
     assert "ZeroDivisionError: a bug" in text
@@ -201,9 +240,39 @@ def test_an_interrupt_says_that_nothing_is_lost(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "generate", interrupt)
+    monkeypatch.setattr("workflows.generate.generate", interrupt)
     assert generate(manifest) == cli.INTERRUPTED
     assert "resumes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("signum", "code"), [(2, 130), (15, 143)])
+def test_the_second_signal_ends_with_the_code_of_the_signal(
+    manifest: Path, signum: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workflows.drain import Interrupted
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted(signum)
+
+    monkeypatch.setattr("workflows.generate.generate", interrupt)
+    assert generate(manifest) == code
+
+
+def test_max_failure_rate_is_a_flag(manifest: Path) -> None:
+    fault = "model.faults.i3=generate"
+    assert generate(manifest, fault, "--max-failure-rate", "0.01") == cli.OVER_LIMIT
+    assert generate(manifest, fault, "--max-failure-rate", "0.1") == cli.OK
+
+
+def test_verbs_that_read_a_run_take_store_settings_only(manifest: Path, capsys: Capture) -> None:
+    assert generate(manifest) == cli.OK
+    run = manifest.parent / "run"
+    for verb in ("status", "verify", "repair"):
+        assert geco(verb, run, "s3.endpoint_url=http://localhost:1") == cli.OK
+        assert geco(verb, run, "seed=3") == cli.REFUSED
+        assert "'seed' is no setting of geco" in capsys.readouterr().err
+        assert geco(verb, run, "s3.endpoint=x") == cli.REFUSED
+        assert "did you mean 'endpoint_url'?" in capsys.readouterr().err
 
 
 def test_csv_runs_resume_from_the_normalised_rows(tmp_path: Path) -> None:

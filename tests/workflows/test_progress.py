@@ -42,6 +42,17 @@ def test_without_a_terminal_there_are_lines_now_and_then(caplog: pytest.LogCaptu
     assert fields[0]["eta"] == "0m30s"
 
 
+def test_working_time_ends_with_the_last_update() -> None:
+    now = [0.0]
+    with Progress(100, clock=lambda: now[0], console=Console(file=io.StringIO())) as progress:
+        now[0] = 50.0
+        progress.started()
+        now[0] = 53.0
+        progress.update(state(40))
+        now[0] = 60.0  # the engine shuts down
+    assert (progress.working_s, progress.seconds) == (3.0, 10.0)
+
+
 def test_on_a_terminal_there_is_a_table() -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
@@ -62,3 +73,21 @@ def test_the_tally_stops_on_early_failures_only() -> None:
     late = Tally(max_failure_rate=0.05)
     assert late.add(summary(0, 200, 0))
     assert late.add(summary(1, 0, 50))
+
+
+def test_crashes_are_shown_once_there_is_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    crashes = [0]
+    with Progress(4, clock=lambda: 1.0, console=Console(file=io.StringIO())) as progress:
+        progress.count_crashes(lambda: crashes[0])
+        progress.update(state(4))
+        crashes[0] = 2
+        progress.update(state(4))
+    fields = [record.event_fields for record in caplog.records]  # type: ignore[attr-defined]
+    assert "crashes" not in fields[0]
+    assert fields[1]["crashes"] == "2"
+
+
+def test_a_limit_of_one_accepts_a_large_shard_of_failures() -> None:
+    assert Tally(1.0).add(summary(0, 0, 256))
+    assert not Tally(0.99).add(summary(0, 0, 256))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.scheduler import ReplicaOptions
+from actors.order import WorkOrder
+from actors.pool import ReplicaOptions
 from geco_core.config.run import RunConfig
 from geco_core.errors import ConfigError
 from infra.attempts import Attempts, write_attempts
@@ -60,4 +61,4 @@ def test_foreign_files_are_no_crash_records(tmp_path: Path) -> None:
     for shard, crashes in ((3, 2), (5, 1)):
         write_attempts(store, Attempts(shard, crashes))
     (tmp_path / "attempts" / "notes.txt").write_text("x")
-    assert known_crashes(store, [3, 4]) == {3: 2}
+    assert known_crashes(store, WorkOrder((3, 4))) == {3: 2}

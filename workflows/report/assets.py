@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from geco_core.config.run import FetchConfig, S3Config
 from geco_core.errors import ForgeError
 from geco_core.imaging.decode import decode_image
 from geco_core.mesh.gate import check_mesh
@@ -24,7 +25,7 @@ from geco_core.mesh.thumbnail import encode_png, render_views
 from geco_core.types import Shard
 from infra.commit import part_key
 from infra.dataset import GENERATE_PARTS
-from infra.fetch import fetch
+from infra.fetch import Fetcher
 from infra.plan import plan_of
 from infra.rows import RowReader
 from infra.storage import Storage
@@ -64,32 +65,40 @@ class AssetView:
 
 
 class InputPictures:
-    """Finds the picture an item was made from, without touching a network."""
+    """Finds the picture an item was made from: beside the manifest or in `fetch.roots`, never on
+    the web, and in an object store only where the manifest lies in one.
+    """
 
-    def __init__(self, storage: Storage, record: Mapping[str, Any]) -> None:
-        """Args: record: the content of `run.json`."""
-        self._reader: RowReader | None = None
-        try:
-            manifest = plan_of(record).manifest
-        except (KeyError, TypeError, ValueError):
-            return
-        self._reader = RowReader(manifest, storage, np.empty(0, dtype=np.int64))
+    def __init__(
+        self, storage: Storage, record: Mapping[str, Any], fetch: FetchConfig, s3: S3Config
+    ) -> None:
+        """Take a run.
+
+        Args:
+            storage: its store.
+            record: the content of `run.json`.
+            fetch: whose `roots` count.
+            s3: how sources in an object store are reached.
+        """
+        manifest = plan_of(record).manifest
+        schemes = ("file", "s3") if manifest.base.startswith("s3://") else ("file",)
+        limits = replace(fetch, schemes=schemes)
+        self._reader = RowReader(manifest, storage, np.empty(0, dtype=np.int64), s3)
+        self._fetcher = Fetcher(limits, s3, roots=[manifest.base], max_bytes=_MAX_SOURCE_BYTES)
 
     def find(self, row: Mapping[str, Any], ref: RowRef) -> tuple[str, str]:
         """(picture as a data URI, prompt) of a row; "" for what is gone.
 
-        The picture comes from the row itself, else from the manifest and local files.
+        The picture comes from the row itself, else from the manifest and its sources.
         """
         stored = row.get(INPUT_COLUMN)
         if isinstance(stored, Mapping) and stored.get("bytes"):
             return data_uri(stored["bytes"]), ""
-        if self._reader is None:
-            return "", ""
         try:
             item = self._reader.read(Shard(0, ref.manifest_row, ref.manifest_row + 1)).rows[0].item
             data = item.image
             if isinstance(data, str):
-                data = fetch(data, max_bytes=_MAX_SOURCE_BYTES)
+                data = self._fetcher.fetch(data)
             return (data_uri(_scaled(data)) if data else ""), item.prompt or ""
         except (*_READ_ERRORS, IndexError):
             return "", ""
@@ -132,9 +141,9 @@ def data_uri(png: bytes) -> str:
 
 
 def _rows(storage: Storage, refs: Sequence[RowRef]) -> Iterator[tuple[RowRef, dict[str, Any]]]:
-    for shard, group in groupby(refs, key=lambda ref: ref.shard):
+    for part, group in groupby(refs, key=lambda ref: (ref.shard, ref.generation)):
         try:
-            with storage.open_for_pyarrow(part_key(shard)) as file:
+            with storage.open_for_pyarrow(part_key(*part)) as file:
                 yield from _rows_of_part(pq.ParquetFile(file), list(group))
         except _READ_ERRORS:
             continue

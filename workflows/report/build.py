@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from geco_core.errors import ConfigError
+from geco_core.config.run import FetchConfig, S3Config
 from infra.commit import REPORT_KEY, put_report
-from infra.plan import read_run
-from infra.storage import LocalStorage, Storage, open_storage
+from infra.storage import LocalStorage, Storage
 from workflows.report.assets import InputPictures, load_assets
 from workflows.report.page import render_page
 from workflows.report.survey import Survey, survey_run
+from workflows.run_access import open_existing_run
 
 MAX_ASSETS = 48
 MAX_GLB_BYTES = 8 * 2**20
@@ -28,6 +28,8 @@ def build_report(
     run: Storage | Path | str,
     out: Path | None = None,
     *,
+    s3: S3Config | None = None,
+    fetch: FetchConfig | None = None,
     max_assets: int = MAX_ASSETS,
     max_glb_bytes: int = MAX_GLB_BYTES,
     max_total_glb_bytes: int = MAX_TOTAL_GLB_BYTES,
@@ -37,6 +39,8 @@ def build_report(
     Args:
         run: the run folder, its URI, or its store.
         out: file to write; None means `report/index.html` in the run folder.
+        s3: how a run at an `s3://` URI is reached.
+        fetch: whose `roots` may hold input pictures, beside the manifest's folder.
         max_assets: assets in the gallery, spread evenly over the run; the numbers cover all rows.
         max_glb_bytes: larger GLBs are shown as pictures only.
         max_total_glb_bytes: embedded GLBs together; base64 adds a third in the page.
@@ -46,18 +50,15 @@ def build_report(
 
     Raises:
         ConfigError: the folder holds no run.
+        Fatal: ... something else.
     """
-    storage = open_storage(str(run)) if isinstance(run, (str, Path)) else run
-    record = read_run(storage)
-    if record is None:
-        raise ConfigError(
-            f"there is no run in {storage.uri}", remedy="give the folder that geco generate wrote"
-        )
+    opened = open_existing_run(str(run) if isinstance(run, Path) else run, s3)
+    storage, record = opened.storage, opened.record
     survey = survey_run(storage, assets=max_assets)
     assets = load_assets(
         storage,
         survey.sample,
-        InputPictures(storage, record),
+        InputPictures(storage, record, fetch or FetchConfig(), s3 or S3Config()),
         max_glb_bytes=max_glb_bytes,
         max_total_glb_bytes=max_total_glb_bytes,
     )

@@ -22,7 +22,7 @@ from geco_core.errors import ForgeError
 from geco_core.types import Status
 from infra.commit import part_key
 from infra.dataset import TIMED_STAGES, ShardSummary
-from infra.run_state import RunState, done_shards, read_done
+from infra.run_state import RunState, read_summaries
 from infra.storage import Storage
 
 EXAMPLES_PER_REASON = 5
@@ -41,11 +41,12 @@ _BATCH_ROWS = 4096
 
 @dataclass(frozen=True)
 class RowRef:
-    """Where a row lies: its shard, its row in the shard's part, and its row in the manifest."""
+    """Where a row lies: shard and generation of its part, row of the part, row of the manifest."""
 
     shard: int
     offset: int
     manifest_row: int
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def survey_run(storage: Storage, *, assets: int) -> Survey:
         storage: of the run folder.
         assets: how many assets to sample.
     """
-    summaries = [read_done(storage, shard) for shard in sorted(done_shards(storage))]
+    summaries = list(read_summaries(storage))
     state = RunState()
     for summary in summaries:
         state.add(summary)
@@ -123,7 +124,7 @@ def survey_run(storage: Storage, *, assets: int) -> Survey:
     totals = _Totals(_spread(state.counts[Status.DONE.value], assets))
     for summary in summaries:
         try:
-            for offset, batch in _batches(storage, summary.shard):
+            for offset, batch in _batches(storage, summary):
                 totals.add(summary, offset, batch)
         except (KeyError, OSError, pa.ArrowException, ForgeError) as error:
             result.problems.append(f"shard {summary.shard} can not be read: {error}")
@@ -139,9 +140,9 @@ def _spread(available: int, wanted: int) -> set[int]:
     )
 
 
-def _batches(storage: Storage, shard: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _batches(storage: Storage, summary: ShardSummary) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(first row, batch) over the short columns of a part."""
-    with storage.open_for_pyarrow(part_key(shard)) as file:
+    with storage.open_for_pyarrow(part_key(summary.shard, summary.generation)) as file:
         parquet = pq.ParquetFile(file)
         present = set(parquet.schema_arrow.names)
         columns = [name for name in _COLUMNS if name.partition(".")[0] in present]
@@ -171,7 +172,9 @@ class _Totals:
             if status == Status.DONE.value:
                 if self._seen_done in self._wanted:
                     row = offset + index
-                    self._sample.append(RowRef(summary.shard, row, summary.start + row))
+                    self._sample.append(
+                        RowRef(summary.shard, row, summary.start + row, summary.generation)
+                    )
                 self._seen_done += 1
         self._add_reasons(batch)
         self._add_numbers(batch)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from geco_core.errors import BadItem, ConfigError, Fatal
 from geco_core.mesh.gate import check_mesh
+from geco_core.mesh.glb_read import read_glb
 from geco_core.systems import SYSTEMS, build_system, describe_system
-from geco_core.types import Condition, Item, Mesh, System
+from geco_core.types import Asset, Condition, Item, Mesh, System
 
 
 def box(seed: int, *overrides: str) -> Mesh:
@@ -40,6 +43,16 @@ def test_faults_do_what_they_say() -> None:
         box(1, "faults.i1=fatal")
     with pytest.raises(BadItem):
         build_system("noop", "micro", ["faults.i1=bad_item"]).prepare(Item("i1", prompt="x"))
+
+
+def test_an_asset_is_finished_already() -> None:
+    system = build_system("noop", "micro", ["output=asset", "faults.b=empty"])
+    good, bad = system.generate([Condition("a"), Condition("b")], [1, 2])
+    assert isinstance(good, Asset)
+    assert hashlib.sha256(good.glb).hexdigest() == good.glb_sha256
+    assert len(read_glb(good.glb).mesh.faces) == good.mesh_stats["n_faces"] == 12
+    assert isinstance(bad, Mesh)
+    assert len(bad.faces) == 0
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:

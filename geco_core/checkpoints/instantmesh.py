@@ -1,0 +1,173 @@
+"""Adapter of the four published InstantMesh / InstantNeRF checkpoints.
+
+The files are Lightning's: a map whose `state_dict` holds the reconstructor under `lrm_generator.`
+beside what training needed (perceptual loss, source cameras), which is dropped. The same weights
+converted to safetensors, with or without the prefixes, load too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from geco_core.checkpoints.adapter import (
+    LoadReport,
+    Names,
+    adapt,
+    check_complete,
+    skeleton,
+)
+from geco_core.checkpoints.hub import Resolver, find_file
+from geco_core.checkpoints.state import open_state
+from geco_core.config.models import ReconstructorConfig
+from geco_core.errors import Fatal
+from geco_core.reconstruct.instantmesh import InstantMesh
+from geco_core.reconstruct.instantnerf import InstantNeRF
+
+REPOSITORY = "TencentARC/InstantMesh"
+
+
+def _published(kind: Literal["mesh", "nerf"], *, large: bool) -> ReconstructorConfig:
+    return ReconstructorConfig(
+        kind=kind,
+        transformer_layers=16 if large else 12,
+        triplane_dim=80 if large else 40,
+        samples_per_ray=128 if large else 96,
+    )
+
+
+PUBLISHED: Mapping[str, ReconstructorConfig] = {
+    "instant-mesh-large": _published("mesh", large=True),
+    "instant-mesh-base": _published("mesh", large=False),
+    "instant-nerf-large": _published("nerf", large=True),
+    "instant-nerf-base": _published("nerf", large=False),
+}
+# Longest first: what stands before our names in Lightning's file, in parts of it, and in ours.
+_PREFIXES = ("state_dict.lrm_generator.", "lrm_generator.", "")
+_LAYER = re.compile(r"transformer\.layers\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class LoadedReconstructor:
+    """A model and where it came from.
+
+    Attributes:
+        model: filled, on the CPU, in evaluation mode.
+        report: what became of every key.
+        sha256: of the file.
+        family: the published model it is, a key of `licences.WEIGHTS`; "" if it is none of them.
+    """
+
+    model: InstantMesh | InstantNeRF
+    report: LoadReport
+    sha256: str
+    family: str
+
+
+def load_reconstructor(
+    reference: str,
+    config: ReconstructorConfig,
+    *,
+    sha256: str = "",
+    dtype: torch.dtype | None = None,
+    resolver: Resolver | None = None,
+) -> LoadedReconstructor:
+    """Load a published reconstructor.
+
+    Args:
+        reference: the file, a folder that holds it, or the hub repository.
+        config: sizes; must be those of the file.
+        sha256: expected hex digest of the file; empty means any.
+        dtype: of all weights; the file's when None.
+        resolver: for `s3://` references.
+
+    Raises:
+        Fatal: missing, damaged, or not the configured model.
+    """
+    path = find_file(reference, file_names(config), resolver)
+    opened = open_state(path, sha256)
+    model = skeleton(lambda: build_reconstructor(config))
+    report = load_published(model, opened.tensors, dtype=dtype)
+    report = replace(report, dropped=(*report.dropped, *opened.dropped))
+    check_complete(model, report.part)
+    return LoadedReconstructor(model.eval(), report, opened.sha256, published_name(config))
+
+
+def build_reconstructor(config: ReconstructorConfig) -> InstantMesh | InstantNeRF:
+    """The reconstructor of a configuration's kind, with random weights."""
+    return InstantNeRF(config) if config.kind == "nerf" else InstantMesh(config)
+
+
+def load_published(
+    model: InstantMesh | InstantNeRF,
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+) -> LoadReport:
+    """Assign a published state dict (dotted names) to a model, which may be on the meta device.
+
+    Raises:
+        Fatal: a surprise; the remedy names the published model the file looks like.
+    """
+    name = published_name(model.config) or f"the {model.config.kind} reconstructor"
+    guess = recognise(state)
+    remedy = "use the configuration these weights were trained with"
+    if guess:
+        remedy = f"the file looks like {guess}: use its configuration"
+    return adapt(model, state, names_of(state), part=name, dtype=dtype, remedy=remedy)
+
+
+def names_of(state: Iterable[str]) -> Names:
+    """Published name -> ours, for a file with these names.
+
+    Raises:
+        Fatal: no name is one of a reconstructor.
+    """
+    names = list(state)
+    prefix = next((p for p in _PREFIXES if any(n.startswith(f"{p}encoder.") for n in names)), None)
+    if prefix is None:
+        raise Fatal(
+            f"no reconstructor in this file: its names start with "
+            f"{sorted({n.partition('.')[0] for n in names})[:5]}",
+            stage="load",
+            remedy="take one of InstantMesh's .ckpt files, or a conversion of one",
+        )
+
+    def ours(name: str) -> str | None:
+        if not name.startswith(prefix) or "source_camera" in name:
+            return None
+        return name.removeprefix(prefix)
+
+    return ours
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """The published model whose layers and widths a state dict has; "" if none."""
+    names = " ".join(state)
+    layers = 1 + max((int(n) for n in _LAYER.findall(names)), default=-1)
+    planes = next((v.shape[1] for n, v in state.items() if n.endswith("deconv.weight")), 0)
+    kind = "mesh" if "net_sdf." in names else "nerf"
+    for name, config in PUBLISHED.items():
+        if (kind, layers, planes) == (config.kind, config.transformer_layers, config.triplane_dim):
+            return name
+    return ""
+
+
+def published_name(config: ReconstructorConfig) -> str:
+    """The published model of this configuration; "" if none. Neutral fields may differ."""
+    for name, published in PUBLISHED.items():
+        same = ("kind", "encoder", "transformer_dim", "transformer_layers", "triplane_dim")
+        if all(getattr(config, f) == getattr(published, f) for f in same):
+            return name
+    return ""
+
+
+def file_names(config: ReconstructorConfig) -> list[str]:
+    """Names under which a folder or the repository holds the configured model."""
+    stem = published_name(config).replace("-", "_") or "reconstructor"
+    return [f"{stem}.safetensors", f"{stem}.ckpt"]

@@ -1,0 +1,101 @@
+"""Published checkpoints at full size without a byte of data, and tiny ones with data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from geco_core.config.models import (
+    CodecConfig,
+    EncoderConfig,
+    MultiViewConfig,
+    ReconstructorConfig,
+    TextTowerConfig,
+    UNetConfig,
+    ViewRigConfig,
+    VisionTowerConfig,
+)
+from geco_core.multiview.published import part_modules, published_shapes
+from geco_core.multiview.zero123plus import Zero123Plus
+
+INVENTORIES = Path(__file__).parents[2] / "golden" / "data"
+TINY_VIEWS = MultiViewConfig(
+    unet=UNetConfig(
+        block_out_channels=(8, 16),
+        attention_levels=(False, True),
+        attention_heads=(1, 2),
+        layers_per_block=1,
+        cross_attention_dim=8,
+        norm_num_groups=4,
+    ),
+    codec=CodecConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4),
+    vision=VisionTowerConfig(16, 16, 1, 2, image_size=8, patch_size=4, projection_dim=8),
+    text=TextTowerConfig(
+        12, 8, 16, 1, 2, max_position_embeddings=5, bos_token_id=10, eos_token_id=11
+    ),
+    rig=ViewRigConfig(view_size=8),
+    condition_size=16,
+)
+TINY_ENCODER = EncoderConfig(16, 1, 2, 32, image_size=32, patch_size=16)
+
+
+def tiny_reconstructor(**changes: Any) -> ReconstructorConfig:
+    """A reconstructor of a few thousand parameters."""
+    sizes = {
+        "encoder": TINY_ENCODER,
+        "input_size": 32,
+        "transformer_dim": 16,
+        "transformer_layers": 1,
+        "transformer_heads": 2,
+        "triplane_low_res": 4,
+        "triplane_high_res": 8,
+        "triplane_dim": 4,
+        "decoder_hidden_dim": 8,
+    }
+    return ReconstructorConfig(**{**sizes, **changes})
+
+
+def inventory(name: str, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor of a published file by its published name, on the meta device."""
+    shapes = json.loads((INVENTORIES / f"keys_{name}.json").read_text())["shapes"]
+    return {prefix + key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+def part_state(model: Zero123Plus, part: str) -> dict[str, Tensor]:
+    """One part of a model under its published names."""
+    values = part_modules(model)[part].state_dict().values()
+    return dict(zip(published_shapes(model, part), (v.clone() for v in values), strict=True))
+
+
+def write_pipeline(folder: Path, model: Zero123Plus) -> None:
+    """A model as a published folder."""
+    ramp = [0.5, 0.4, 0.3, 0.2, 0.1]
+    unet, codec = model.config.unet, model.config.codec
+    documents = {
+        "model_index.json": {"ramping_coefficients": ramp, "unet": ["diffusers", "x"]},
+        "unet/config.json": {
+            "attention_head_dim": list(unet.attention_heads),
+            "norm_num_groups": unet.norm_num_groups,
+        },
+        "vae/config.json": {"scaling_factor": codec.scaling_factor},
+        "text_encoder/config.json": {"num_attention_heads": 2, "hidden_act": "gelu"},
+        "vision_encoder/config.json": {"num_attention_heads": 2, "hidden_act": "gelu"},
+        "scheduler/scheduler_config.json": {
+            "beta_schedule": "linear",
+            "prediction_type": "v_prediction",
+            "timestep_spacing": "linspace",
+        },
+        "feature_extractor_vae/preprocessor_config.json": {"image_std": [0.8, 0.8, 0.8]},
+    }
+    for name, document in documents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document))
+    for part in part_modules(model):
+        stem = "model" if part.endswith("encoder") else "diffusion_pytorch_model"
+        save_file(part_state(model, part), folder / part / f"{stem}.safetensors")
