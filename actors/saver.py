@@ -12,7 +12,7 @@ from actors.kept import Kept
 from actors.worker import ShardTask, Worker
 from geco_core.errors import Retryable
 from infra.dataset import rows_to_table
-from infra.partial import drop_partials, save_rows
+from infra.partial import drop_partials, save_rows, saved_keys
 from infra.retry import retried
 from infra.rows import ShardRows
 from infra.telemetry import log_event
@@ -76,10 +76,28 @@ class Saver:
 
     def drop(self) -> None:
         """Remove the saved rows: a part holds them now."""
-        try:
-            retried(lambda: drop_partials(self._worker.storage, self._keys), self._worker.sleep)
-        except Retryable as error:
-            log_event(log, "saved_rows_left", level=logging.WARNING, problem=error.message)
+        if self._keys:
+            drop_saved(self._task, self._worker, self._keys)
+
+
+def drop_saved(task: ShardTask, worker: Worker, keys: Sequence[str] | None = None) -> None:
+    """Remove saved rows of a committed shard, as far as the store lets us.
+
+    Args:
+        task: whose rows.
+        worker: whose store.
+        keys: where they lie; None looks.
+    """
+    storage, index = worker.storage, task.shard.index
+
+    def drop() -> None:
+        known = saved_keys(storage, index, task.generation) if keys is None else keys
+        drop_partials(storage, known)
+
+    try:
+        retried(drop, worker.sleep)
+    except Retryable as error:
+        log_event(log, "saved_rows_left", level=logging.WARNING, problem=error.message)
 
 
 def made_table(runs: Sequence[ItemRun], read: ShardRows, worker: Worker, start: int) -> pa.Table:

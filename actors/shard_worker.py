@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from actors.batches import give_up_if_asked, run_alone, run_batched
 from actors.item_run import DeviceFault, ItemRun
 from actors.kept import Kept, load_kept, merge, with_kept
-from actors.saver import Saver, made_table
+from actors.saver import Saver, drop_saved, made_table
 from actors.worker import (
     Abandoned,
     Finish,
@@ -29,7 +29,6 @@ from actors.worker import (
 from geco_core.types import seed_for
 from infra.commit import adopt_shard, commit_shard
 from infra.dataset import ShardSummary, summarise
-from infra.partial import drop_partials, saved_keys
 from infra.retry import retried
 from infra.rows import ShardRows
 
@@ -81,8 +80,7 @@ def _adopted(task: ShardTask, worker: Worker) -> ShardSummary | None:
     shard, generation = task.shard, task.generation
     standing = retried(lambda: adopt_shard(worker.storage, shard, generation), worker.sleep)
     if standing is not None and task.partials:
-        keys = retried(lambda: saved_keys(worker.storage, shard.index, generation), worker.sleep)
-        retried(lambda: drop_partials(worker.storage, keys), worker.sleep)
+        drop_saved(task, worker)
     return standing
 
 

@@ -147,6 +147,17 @@ def test_an_adopted_shard_drops_what_was_saved_of_it(tmp_path: Path) -> None:
     assert saved(made) == []
 
 
+def test_saved_rows_that_can_not_be_removed_do_not_undo_a_commit(tmp_path: Path) -> None:
+    made = worker(tmp_path, settings=ALWAYS)
+
+    def refuse(_: str) -> None:
+        raise Retryable("503")
+
+    made.storage.delete = refuse  # type: ignore[method-assign]
+    assert reasons(run(made)) == {}
+    assert reasons(run(made, partials=True)) == {}  # adopted
+
+
 def test_saved_rows_of_other_items_are_not_believed(tmp_path: Path) -> None:
     made = worker(tmp_path, 12, settings=ALWAYS, trouble=dies_at("i8", Death()))
     with pytest.raises(Death):
