@@ -21,6 +21,7 @@ from geco_core.cameras import projection, rig_poses, world_to_camera
 from geco_core.evaluate.micro_quality import HeldOut, evaluate_chain, load_heldout
 from geco_core.mesh.frames import gltf_to_world
 from geco_core.multiview.generate import views_of_images
+from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.render.mesh import render_mesh
 from geco_core.render.registry import get_rasterizer
 from geco_core.systems.instantmesh import InstantMeshSystem, build_instantmesh
@@ -47,9 +48,11 @@ def main() -> int:
     system = build_instantmesh("micro", options.overrides)
     truth = load_heldout(options.objects, system.config)
     started = time.perf_counter()
+    multiview, reconstructor = system.models
+    assert isinstance(reconstructor, InstantMesh)
     numbers = evaluate_chain(
-        system.models[0],
-        system.models[1],
+        multiview,
+        reconstructor,
         system.config,
         truth,
         lambda line: print(line, file=sys.stderr, flush=True),

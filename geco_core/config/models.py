@@ -140,11 +140,15 @@ class MultiViewConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How the multi-view model is sampled."""
+    """How the multi-view model is sampled.
+
+    `one_step` ignores `steps` and reads a clean reference at the time embedding `reference_t`.
+    """
 
     kind: Literal["ddim", "euler_ancestral", "one_step"] = "ddim"
     steps: int = 75
     guidance_scale: float = 4.0
+    reference_t: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -213,9 +217,14 @@ class ExtractionConfig:
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """Where weights come from: `package:NAME` is shipped inside the package; sha256 pins it."""
+    """Where weights come from; see `geco_core.checkpoints.hub` for the forms of a reference.
+
+    `white_unet` replaces the U-Net of a published pipeline; a sha256 pins a file (of a pipeline:
+    its U-Net). `licence` is that of our own weights: published ones bring theirs.
+    """
 
     multiview: str = ""
+    white_unet: str = ""
     multiview_sha256: str = ""
     reconstructor: str = ""
     reconstructor_sha256: str = ""
@@ -227,7 +236,9 @@ class InstantMeshConfig:
     """The teacher chain: Zero123++ views -> InstantMesh -> FlexiCubes -> coloured GLB.
 
     `device` "auto" takes a GPU where there is one. `dtype` is the precision of the networks
-    (autocast); extraction always works in float32.
+    (autocast, and the weights of the multi-view model); "auto" is float16 on a GPU and float32
+    elsewhere. Point heads and extraction always work in float32. `compile` has torch compile the
+    U-Net and the triplane transformer on a GPU.
     """
 
     system: str = "instantmesh"
@@ -238,5 +249,6 @@ class InstantMeshConfig:
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     device: str = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
     batch_size: int = 1

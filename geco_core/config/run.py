@@ -189,7 +189,7 @@ class RunConfig:
     stage_timeout_s: StageTimeouts = field(default_factory=StageTimeouts)
     start_timeout_s: float = 900.0
     max_failure_rate: float = 0.05
-    crashes_before_isolation: int = 3
+    crashes_before_isolation: int = 1
     max_source_bytes: int = 256 * 2**20
     fetch: FetchConfig = field(default_factory=FetchConfig)
     s3: S3Config = field(default_factory=S3Config)

@@ -44,7 +44,10 @@ def generate_views(
     if sampler.guidance_scale != 1.0:
         draw = noise.draw(streams.POSTERIOR_NEGATIVE, model.condition_shape).to(model.device)
         negative = model.negative_condition(len(seeds), draw)
-    return model.decode(model.sample(condition, noise, sampler, negative=negative))
+    latents = model.sample(
+        condition, noise, sampler, negative=negative, reference_t=sampler.reference_t
+    )
+    return model.decode(latents)
 
 
 def views_of_images(

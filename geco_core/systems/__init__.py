@@ -41,8 +41,28 @@ def _describe_instantmesh(preset: str, overrides: Sequence[str]) -> Mapping[str,
     return to_dict(load(InstantMeshConfig, preset_path("instantmesh", preset), overrides))
 
 
-SYSTEMS: dict[str, Builder] = {"noop": _build_noop, "instantmesh": _build_instantmesh}
-_DESCRIBERS: dict[str, Describer] = {"noop": _describe_noop, "instantmesh": _describe_instantmesh}
+def _build_geco(preset: str, overrides: Sequence[str]) -> System:
+    from geco_core.systems.instantmesh import build_chain  # noqa: PLC0415 - lazy by design
+
+    return build_chain("geco", preset, overrides)
+
+
+def _describe_geco(preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
+    from geco_core.config.models import InstantMeshConfig  # noqa: PLC0415 - lazy by design
+
+    return to_dict(load(InstantMeshConfig, preset_path("geco", preset), overrides))
+
+
+SYSTEMS: dict[str, Builder] = {
+    "geco": _build_geco,
+    "instantmesh": _build_instantmesh,
+    "noop": _build_noop,
+}
+_DESCRIBERS: dict[str, Describer] = {
+    "geco": _describe_geco,
+    "instantmesh": _describe_instantmesh,
+    "noop": _describe_noop,
+}
 
 
 def build_system(name: str, preset: str, overrides: Sequence[str] = ()) -> System:

@@ -1,6 +1,8 @@
-"""The teacher chain: Zero123++ views -> InstantMesh triplane -> FlexiCubes -> coloured mesh.
+"""Zero123++ views -> InstantMesh triplane -> FlexiCubes -> coloured mesh: the teacher chain.
 
-Follows InstantMesh (Xu et al. 2024) at any size. On a CPU every item runs through the networks
+Follows InstantMesh (Xu et al. 2024) at any size; with the one-step sampler and distilled weights
+the same chain is GECO (arXiv 2405.20327), with an InstantNeRF reconstructor it ends in marching
+cubes. On a CPU every item runs through the networks
 alone, because batched CPU kernels differ in the last bit with the batch size and the same item must
 give the same bytes in any batch.
 """
@@ -16,7 +18,6 @@ import torch
 from torch import Tensor
 
 from geco_core.cameras import encoder_cameras, rig_poses
-from geco_core.checkpoints.safe import load_into, load_weights
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import BadItem, Fatal, ForgeError, Reason
@@ -28,6 +29,8 @@ from geco_core.mesh.frames import world_to_gltf
 from geco_core.multiview.generate import generate_views
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
+from geco_core.reconstruct.instantnerf import InstantNeRF
+from geco_core.systems.chain import load_chain
 from geco_core.types import Condition, Generated, Item, Mesh, MultiView
 
 
@@ -40,15 +43,17 @@ class InstantMeshSystem:
         reconstructor: the reconstructor, loaded.
         weights_digest: recorded in every row.
         device: where the networks are.
+        licences: of the weights; the configured one when None.
     """
 
     def __init__(
         self,
         config: InstantMeshConfig,
         multiview: Zero123Plus,
-        reconstructor: InstantMesh,
+        reconstructor: InstantMesh | InstantNeRF,
         weights_digest: str,
         device: torch.device,
+        licences: Sequence[str] | None = None,
     ) -> None:
         self.name = config.system
         self.preset = config.preset
@@ -57,6 +62,7 @@ class InstantMeshSystem:
         self._multiview = multiview.eval().to(device)
         self._reconstructor = reconstructor.eval().to(device)
         self._weights_digest = weights_digest
+        self._licences = list(licences or [config.weights.licence])
         self._device = device
         rig = config.multiview.rig
         self._cameras_V16 = encoder_cameras(rig_poses(rig), rig.fov_deg)
@@ -142,11 +148,11 @@ class InstantMeshSystem:
         return {
             "weights_digest": self._weights_digest,
             "config_digest": config_load.fingerprint(self.config),
-            "licences": [self.config.weights.licence],
+            "licences": list(self._licences),
         }
 
     @property
-    def models(self) -> tuple[Zero123Plus, InstantMesh]:
+    def models(self) -> tuple[Zero123Plus, InstantMesh | InstantNeRF]:
         """The multi-view model and the reconstructor, for evaluation."""
         return self._multiview, self._reconstructor
 
@@ -176,7 +182,11 @@ class InstantMeshSystem:
         return [call(slice(0, count))]
 
     def _extract(self, planes_13CHW: Tensor) -> Generated:
-        (surface,) = self._reconstructor.extract(planes_13CHW, self.config.extraction)
+        model = self._reconstructor
+        if isinstance(model, InstantNeRF):
+            (surface,) = model.extract(planes_13CHW)
+        else:
+            (surface,) = model.extract(planes_13CHW, self.config.extraction)
         if isinstance(surface, BadItem):
             return surface
         return Mesh(
@@ -187,7 +197,7 @@ class InstantMeshSystem:
 
     def _autocast(self) -> torch.autocast:
         """The configured precision, for the networks alone: extraction stays in float32."""
-        dtype = getattr(torch, self.config.dtype)
+        dtype = precision(self.config.dtype, self._device)
         return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
 
     def _synchronize(self) -> None:
@@ -202,22 +212,28 @@ def build_instantmesh(preset: str, overrides: Sequence[str] = ()) -> InstantMesh
         ConfigError: unknown preset or key.
         Fatal: weights missing, of another digest or shape, or a device that is not there.
     """
-    config = config_load.load(
-        InstantMeshConfig, config_load.preset_path("instantmesh", preset), overrides
-    )
-    device = _device(config.device)
-    multiview = Zero123Plus(config.multiview)
-    reconstructor = InstantMesh(config.reconstructor)
-    first = load_weights(config.weights.multiview, config.weights.multiview_sha256)
-    second = load_weights(config.weights.reconstructor, config.weights.reconstructor_sha256)
-    load_into(multiview, first, "the multi-view model")
-    load_into(reconstructor, second, "the reconstructor")
+    return build_chain("instantmesh", preset, overrides)
+
+
+def build_chain(name: str, preset: str, overrides: Sequence[str]) -> InstantMeshSystem:
+    """Build a system of this family by its name; see `build_instantmesh`."""
+    config = config_load.load(InstantMeshConfig, config_load.preset_path(name, preset), overrides)
+    device = device_named(config.device)
+    chain = load_chain(config, precision(config.dtype, device))
     return InstantMeshSystem(
-        config, multiview, reconstructor, f"{first.sha256}+{second.sha256}", device
+        config, chain.multiview, chain.reconstructor, chain.digest, device, chain.licences
     )
 
 
-def _device(name: str) -> torch.device:
+def precision(name: str, device: torch.device) -> torch.dtype:
+    """The configured precision; "auto" is float16 on a GPU, as published, and float32 elsewhere."""
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)
+
+
+def device_named(name: str) -> torch.device:
+    """The configured device. Raises `Fatal` for a GPU that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
