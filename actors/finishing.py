@@ -3,7 +3,8 @@ the replica with its loaded model.
 
 A finisher behaves like `geco_core.mesh.finish.finish_mesh` and gives the same bytes. Its workers
 are forked from a process that is imported and warm (`actors.finishing_child`); as many work at once
-as there are callers.
+as there are callers. A mesh whose texturing crashes or takes too long is finished with vertex
+colours instead.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from actors.finishing_child import NO_MEMORY_EXIT, TETRAHEDRON
 from actors.finishing_process import FinishingWorker, Gone, Kind, forget_nursery, shared_nursery
+from geco_core.config.finish import FinishConfig
 from geco_core.errors import BadItem, Fatal, Reason
 from geco_core.types import Asset, Mesh
 from infra.telemetry import log_event
@@ -27,6 +30,8 @@ FINISH = "geco_core.mesh.finish:finish_mesh"
 START_TIMEOUT_S = 300.0
 _BAD_ALLOC = "bad_alloc"  # C++ code that met the limit and did not expect to
 STARTS = 3
+UNCHANGED = FinishConfig()
+TEXTURE_SHARE = 0.6  # of the time limit; the rest is for finishing with vertex colours instead
 TRIES = 2  # a death may have come from outside: it counts against the mesh when it happens again
 
 
@@ -38,6 +43,7 @@ class ChildFinisher:
         memory_mb: int | None,
         *,
         thumbnails: bool = True,
+        settings: FinishConfig = UNCHANGED,
         function: str = FINISH,
         start_timeout_s: float = START_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
@@ -47,12 +53,14 @@ class ChildFinisher:
         Args:
             memory_mb: what a worker may allocate for one mesh; None for no limit.
             thumbnails: whether to get ready for drawing previews, which takes longest.
+            settings: steps that change a mesh.
             function: `package.module:name` of what finishes a mesh.
             start_timeout_s: longest time the first worker may take to get ready.
             clock: monotonic seconds.
         """
         self._memory_mb = memory_mb
         self._kind = Kind(function, thumbnails)
+        self._settings = settings
         self._start_timeout_s = start_timeout_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -107,13 +115,31 @@ class ChildFinisher:
             "source_sha256": source_sha256,
         }
         limit = self._start_timeout_s if limit_s is None else limit_s
+        if not self._settings.texture_size:
+            return self._tried(mesh, details, self._settings, limit)
+        begun = self._clock()
+        try:
+            return self._tried(mesh, details, self._settings, limit * TEXTURE_SHARE)
+        except (BadItem, MemoryError) as error:
+            why = error.message if isinstance(error, BadItem) else "memory ended"
+            plain = replace(self._settings, texture_size=0)
+            left = max(limit * (1 - TEXTURE_SHARE) / 2, limit - (self._clock() - begun))
+            asset = self._tried(mesh, details, plain, left)
+            return replace(asset, notes=(*asset.notes, f"no texture: {why}"))
+
+    def _tried(
+        self, mesh: Mesh, details: dict[str, Any], settings: FinishConfig, limit_s: float
+    ) -> Asset:
+        """Finish one mesh, once more if the process dies over it. Raises `BadItem`, `Fatal`."""
+        if settings != UNCHANGED:
+            details = {**details, "settings": settings}
         death = None
         for _ in range(TRIES):
             try:
-                return self._finish(mesh, details, limit)
+                return self._finish(mesh, details, limit_s)
             except _Died as died:
                 death = died
-        raise _bad(death, item_id) from None
+        raise _bad(death, details["item_id"]) from None
 
     def _finish(self, mesh: Mesh, details: dict[str, Any], limit_s: float) -> Asset:
         worker, reusable = self._borrow(), False

@@ -50,6 +50,7 @@ class ItemRun:
 
     def done(self, asset: Asset) -> None:
         """End as done."""
+        self.notes = (*self.notes, *asset.notes)
         self._end(Status.DONE, asset=asset)
 
     def failed(self, reason: Reason, message: str, stage: str) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import ray
+from ray.exceptions import RayError
 
-from actors.replica import MAX_CONCURRENCY, Replica, thread_environment
+from actors.deaths import Death, explain
+from actors.replica import MAX_CONCURRENCY, Failure, Placed, Ready, Replica, thread_environment
 from actors.shard_worker import ShardTask
 from actors.spec import WorkerSpec
+from infra.dataset import ShardSummary
 
 NODE_LABEL = "ray.io/node-id"
 Kind = Literal["place", "ping", "run", "probe"]
+Answer = Placed | Ready | ShardSummary | Failure | Death
 
 
 @dataclass(frozen=True)
@@ -95,15 +100,20 @@ class Pool:
         self.forget(replica)
         self._calls[self._actors[replica].place.remote()] = Call(replica, "probe")
 
-    def answers(self, timeout_s: float) -> Iterator[tuple[Call, Any]]:
-        """Calls that are answered, with the reference of the answer; waits for the first."""
+    def answers(self, timeout_s: float) -> Iterator[tuple[Call, Answer]]:
+        """Calls that are answered; waits for the first."""
         if not self._calls:
+            time.sleep(timeout_s)
             return
         done, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s)
         for reference in done:
             call = self._calls.pop(reference, None)
-            if call is not None:  # else its replica ended meanwhile
-                yield call, reference
+            if call is None:  # its replica ended meanwhile
+                continue
+            try:
+                yield call, ray.get(reference)
+            except RayError as error:
+                yield call, explain(error)
 
     def end(self, replica: int) -> None:
         """Kill the actor; its open calls are forgotten."""

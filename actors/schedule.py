@@ -57,7 +57,10 @@ class Assignment:
 
 
 class Schedule:
-    """State of the shards still to be made and of the replicas making them."""
+    """State of the shards still to be made and of the replicas making them.
+
+    `replicas` and `nodes` hold what is known of each; `spares` are those that started as a spare.
+    """
 
     def __init__(
         self,
@@ -75,14 +78,12 @@ class Schedule:
             workers: replicas that work at once.
             crashes_before_isolation: deaths that make a shard run row by row.
             crashes: deaths of shards under earlier commands.
-            spares: replicas to keep loaded without work once replicas die: with much poison, the
-                next death is sooner than a replica is loaded.
+            spares: replicas to keep loaded without work, from the first death on.
         """
         self.workers = workers
         self.replicas: dict[int, ReplicaState] = {}
         self._shards = Waiting(todo, crashes_before_isolation, crashes or {})
         self.nodes = Nodes()
-        self.done = 0
         self._spare_count = spares
         self._deaths = 0
         self.spares: set[int] = set()
@@ -197,7 +198,8 @@ class Schedule:
         """Work to hand out now. Shallow replicas first: two shards go to two replicas."""
         given: list[Assignment] = []
         staying = [(i, s) for i, s in self.replicas.items() if not s.leaving]
-        working = [(i, s) for i, s in staying if s.ready][: self.workers]
+        ready = [(i, s) for i, s in staying if s.ready]
+        working = sorted(ready, key=lambda entry: not entry[1].shards)[: self.workers]
         nodes = {state.node for _, state in working}
         starting = min(len(staying), self.workers) - len(working)
         for depth in range(DEPTH):
@@ -223,7 +225,6 @@ class Schedule:
         if not clean:
             self.nodes.blamed(shard)
         self.nodes.committed(shard, state.node)
-        self.done += 1
 
     def store_failed(self, replica: int, shard: int, message: str) -> None:
         """The store failed beyond the worker's patience: the shard waits again.

@@ -9,17 +9,13 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
-
-import ray
-from ray.exceptions import RayError
 
 from actors.coroner import Coroner
-from actors.deaths import Death, explain
+from actors.deaths import Death
 from actors.node_watch import NodeWatch
 from actors.order import WorkOrder
 from actors.pace import Pace
-from actors.pool import Call, Pool
+from actors.pool import Answer, Call, Pool
 from actors.replica import Failure, Placed, Ready
 from actors.schedule import Assignment, Schedule
 from actors.spec import WorkerSpec
@@ -68,6 +64,7 @@ class Scheduler:
         listener: Listener,
         stop: Stop | None = None,
         *,
+        watch: NodeWatch | None = None,
         clock: Callable[[], float] = time.monotonic,
         epoch: Callable[[], float] = time.time,
     ) -> None:
@@ -82,6 +79,7 @@ class Scheduler:
             order: generations and reasons of the shards.
             listener: hears what happens.
             stop: ends the run early.
+            watch: knows the nodes that work has to leave.
             clock: monotonic seconds.
             epoch: seconds since the epoch.
         """
@@ -94,7 +92,7 @@ class Scheduler:
         self._clock = clock
         self._pace = Pace(clock)
         self._coroner = Coroner(storage, schedule, order, spec.settings.deadly_limit_s, epoch)
-        self._watch = NodeWatch(schedule, clock)
+        self._watch = watch or NodeWatch(schedule, clock)
         self._partials = set(order.partials)
         self._names: dict[int, str] = {}
         self._lost_sight: dict[int, _LostSight] = {}
@@ -114,8 +112,8 @@ class Scheduler:
                         self._submit(assignment)
                 for replica in self._schedule.surplus_replicas():
                     self._pool.end(replica)
-                for call, reference in self._pool.answers(self._wait_s()):
-                    self._handle(call, reference)
+                for call, answer in self._pool.answers(self._wait_s()):
+                    self._handle(call, answer)
         finally:
             self._pool.end_all()
 
@@ -140,28 +138,21 @@ class Scheduler:
         self._pool.run(assignment.replica, task)
         self._pace.begin(shard.index)
 
-    def _handle(self, call: Call, reference: Any) -> None:
-        try:
-            result: Any = ray.get(reference)
-        except RayError as error:
-            death = explain(error)
-            if death.certain:
-                self._bury(call.replica, death)
-            else:
-                self._lose_sight(call.replica, death)
-            return
-        if call.kind == "probe":  # it lives, but what it answered before is lost
+    def _handle(self, call: Call, answer: Answer) -> None:
+        if isinstance(answer, Death):
+            (self._bury if answer.certain else self._lose_sight)(call.replica, answer)
+        elif call.kind == "probe":  # it lives, but what it answered before is lost
             self._bury(call.replica, Death(Reason.CRASHED, "its answers were lost", node_lost=True))
-        elif isinstance(result, Placed):
-            self._placed(call.replica, result)
-        elif isinstance(result, Ready):
+        elif isinstance(answer, Placed):
+            self._placed(call.replica, answer)
+        elif isinstance(answer, Ready):
             self._schedule.ready(call.replica)
-            log_event(log, "worker_ready", worker=result.name)
-            self._listener.ready(result.name)
-        elif isinstance(result, Failure):
-            self._failed(call, result)
-        elif call.kind == "run":
-            self._committed(call, result)
+            log_event(log, "worker_ready", worker=answer.name)
+            self._listener.ready(answer.name)
+        elif isinstance(answer, Failure):
+            self._failed(call, answer)
+        else:
+            self._committed(call, answer)
 
     def _placed(self, replica: int, placed: Placed) -> None:
         self._names[replica] = placed.name

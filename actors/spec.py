@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from actors.finishing import ChildFinisher
@@ -107,13 +108,17 @@ def finishes_itself(spec: WorkerSpec) -> bool:
 def _finish(spec: WorkerSpec) -> Finish:
     settings = spec.settings
     if settings.finish_isolation == "child":
-        child = ChildFinisher(settings.finish_memory_mb, thumbnails=settings.thumbnail_size > 0)
+        child = ChildFinisher(
+            settings.finish_memory_mb,
+            thumbnails=settings.thumbnail_size > 0,
+            settings=settings.finish,
+        )
         if not finishes_itself(spec):
             child.start()
         return child
     from geco_core.mesh.finish import finish_mesh  # noqa: PLC0415 - the driver never needs it
 
-    return finish_mesh
+    return partial(finish_mesh, settings=settings.finish)
 
 
 def _fetcher(spec: WorkerSpec) -> Fetcher:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from actors.watchdog import NoWatchdog, Watchdog
+from geco_core.config.finish import FinishConfig
 from geco_core.config.run import FetchConfig, RunConfig, S3Config, StageTimeouts
 from geco_core.errors import Reason
 from geco_core.types import Asset, Mesh, Shard, System
@@ -86,6 +87,7 @@ class WorkerSettings:
     stage_timeout_s: StageTimeouts = field(default_factory=StageTimeouts)
     max_source_bytes: int = 256 * 2**20
     thumbnail_size: int = 128
+    finish: FinishConfig = field(default_factory=FinishConfig)
     save_every_s: float = 30.0
     replica_memory_mb: int | None = None
     finish_isolation: str = "inline"
@@ -118,6 +120,7 @@ def worker_settings(config: RunConfig) -> WorkerSettings:
         stage_timeout_s=config.stage_timeout_s,
         max_source_bytes=config.max_source_bytes,
         thumbnail_size=config.thumbnail_size,
+        finish=config.finish,
         save_every_s=config.save_every_s,
         replica_memory_mb=config.replica_memory_mb,
         finish_isolation=config.finish_isolation,

@@ -10,7 +10,7 @@ Legend: B batch, V views, H height, W width, N vertices, F faces.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -85,6 +85,9 @@ class Mesh:
         colors: uint8 [N, 3] sRGB vertex colours, or None.
         uvs: float32 [N, 2] in [0, 1], origin at the lower left, or None.
         texture: uint8 [H, W, 3] sRGB base colour, row 0 at the top, or None.
+        color_fn: what the model says about colour anywhere: points float32 [P, 3] in the frame of
+            `vertices` to sRGB float [P, 3] in [0, 1]; picklable. Textures are baked from it; None
+            bakes them from the vertex colours.
     """
 
     vertices: np.ndarray
@@ -92,6 +95,7 @@ class Mesh:
     colors: np.ndarray | None = None
     uvs: np.ndarray | None = None
     texture: np.ndarray | None = None
+    color_fn: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class Status(StrEnum):
@@ -143,12 +147,16 @@ class Asset:
         thumbnail_png: a small render, PNG bytes.
         mesh_stats: n_vertices, n_faces, bounds (6 floats: min xyz, max xyz), watertight,
             components, surface_area, volume.
+        lods: coarser versions of the file, finest first.
+        notes: remarks of finishing, e.g. "2 small parts dropped".
     """
 
     glb: bytes
     glb_sha256: str
     thumbnail_png: bytes
     mesh_stats: Mapping[str, Any]
+    lods: tuple[bytes, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -206,9 +206,9 @@ def remove_leftover(storage: Storage, key: str) -> None:
 
 def create_once(storage: Storage, key: str, content: dict[str, Any]) -> dict[str, Any]:
     """Write a JSON record unless there is one; returns the record that stands."""
-    if _put_json(storage, key, content, only_if_absent=True):
+    if _put_json(storage, key, content, only_if_absent=True) and storage.conditional_put:
         return content
-    return json.loads(storage.get(key))
+    return json.loads(storage.get(key))  # of two writers without conditions the later one stands
 
 
 def put_attempts(storage: Storage, key: str, record: dict[str, Any]) -> None:

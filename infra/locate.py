@@ -77,8 +77,9 @@ def locate(source: str, s3: S3Config = DEFAULT_S3) -> ManifestSource:
         return locate_s3(source, s3)
     if separator and scheme != "file":
         remedy = "copy it to a local path or to s3://"
+        # Without the address itself: it may hold a password or a signature.
         raise ManifestError(
-            f"manifests are not read from {scheme}:// ({source})", remedy=remedy, stage="plan"
+            f"manifests are not read from {scheme}:// addresses", remedy=remedy, stage="plan"
         )
     try:
         return _locate_local(source, Path(unquote(rest) if separator else source).expanduser())

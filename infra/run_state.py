@@ -126,15 +126,17 @@ def read_summaries(storage: Storage) -> Iterator[ShardSummary]:
     """
     found = sorted(done_generations(storage).items())
 
-    def read(entry: tuple[int, int]) -> ShardSummary:
+    def read(entry: tuple[int, int]) -> ShardSummary | None:
         try:
             return read_done(storage, *entry)
-        except KeyError:  # superseded and removed since the listing
-            return read_done(storage, entry[0], done_generations(storage)[entry[0]])
+        except KeyError:  # superseded and removed since the listing, or withdrawn by a repair
+            generation = done_generations(storage).get(entry[0])
+            return None if generation is None else read_done(storage, entry[0], generation)
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="read-done") as pool:
         for first in range(0, len(found), READ_AT_ONCE):
-            yield from pool.map(read, found[first : first + READ_AT_ONCE])
+            batch = pool.map(read, found[first : first + READ_AT_ONCE])
+            yield from (summary for summary in batch if summary is not None)
 
 
 def read_state(storage: Storage) -> RunState:

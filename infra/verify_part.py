@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from geco_core.errors import Fatal, ForgeError, Reason
 from geco_core.types import Shard, Status
-from infra.commit import agree, done_key, part_key
+from infra.commit import agree, done_key, part_key, reads_as_parquet
 from infra.dataset import ROW_SCHEMA, ShardSummary, free_name, read_summary
 from infra.findings import Finding, Kind
 from infra.retry import retried
@@ -85,7 +85,9 @@ def _check_part(storage: Storage, task: PartTask) -> PartResult:
         return _check_file(storage, task, pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         text = " ".join(str(error).split())[:200]
-        return PartResult(findings=[_finding(task, Kind.PART_DAMAGED, f"{key}: {text}")])
+        whole = reads_as_parquet(pa.BufferReader(data))
+        kind = Kind.PAGES_DAMAGED if whole else Kind.PART_DAMAGED
+        return PartResult(findings=[_finding(task, kind, f"{key}: {text}")])
 
 
 def _successor(storage: Storage, task: PartTask) -> PartTask | None:
@@ -95,7 +97,7 @@ def _successor(storage: Storage, task: PartTask) -> PartTask | None:
 
 
 def _check_file(storage: Storage, task: PartTask, file: pa.NativeFile) -> PartResult:
-    parquet = pq.ParquetFile(file)
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
     key = part_key(task.shard.index, task.generation)
     summary = read_summary(file)
     wanted = (task.shard.index, task.generation, task.shard.start, task.shard.stop)
@@ -153,8 +155,9 @@ def _check_rows(
     reasons: Counter[str] = Counter()
     assert task.rows is not None
     expected = iter(task.rows)
-    for batch in parquet.iter_batches(BATCH_ROWS, columns=_COLUMNS, use_threads=False):
-        columns = {name: batch.column(name) for name in batch.schema.names}
+    # All columns: one that does not decode keeps readers from the whole part.
+    for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
+        columns = {name: batch.column(name) for name in _COLUMNS}
         for index in range(batch.num_rows):
             cells = {name: columns[name][index] for name in _COLUMNS}
             glb = cells.pop("glb")

@@ -67,7 +67,8 @@ def _add_run(
 ) -> None:
     """RUN, and settings: of its store, unless said otherwise."""
     parser.add_argument("run_folder", metavar="RUN", help=_RUN_HELP)
-    parser.add_argument("overrides", nargs="*", metavar=settings, help=about)
+    # Without a default, argparse calls the settings required where RUN is missing.
+    parser.add_argument("overrides", nargs="*", default=[], metavar=settings, help=about)
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -284,7 +285,9 @@ def _add_train_micro(verbs: Verbs) -> None:
     parser.add_argument("system", metavar="SYSTEM", help="instantmesh (the only one yet)")
     parser.add_argument("--out", default="runs/micro", help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the recipe")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="settings of the recipe"
+    )
 
 
 def _add_doctor(verbs: Verbs) -> None:

@@ -69,7 +69,7 @@ def generate(options: Namespace) -> int:
 
     config = run_config(options)
     result = workflow.generate(config)
-    sys.stdout.write(summary(result, config.out))
+    sys.stdout.write(summary(result, config.out, config.max_failure_rate))
     return exit_code(result, config.max_failure_rate)
 
 
@@ -94,10 +94,11 @@ def retry(options: Namespace) -> int:
         return OK
     result, limit = retry_run(options.run_folder, wish, options.config, words)
     if result is None:
-        sys.stdout.write("nothing to make again: no row failed so\n")
+        reasons = "" if options.all_failed else f" as {' or '.join(options.reason)}"
+        sys.stdout.write(f"nothing to make again: no row failed{reasons}\n")
         return OK
     resume = "geco generate makes the items that are missing"
-    sys.stdout.write(summary(result, options.run_folder, resume=resume))
+    sys.stdout.write(summary(result, options.run_folder, limit, resume=resume))
     return exit_code(result, limit)
 
 

@@ -19,12 +19,19 @@ def exit_code(result: GenerateResult, max_failure_rate: float) -> int:
     return OK if result.complete and within and not result.stopped else OVER_LIMIT
 
 
-def summary(result: GenerateResult, out: str, *, resume: str = "the same command resumes") -> str:
+def summary(
+    result: GenerateResult,
+    out: str,
+    max_failure_rate: float = 1.0,
+    *,
+    resume: str = "the same command resumes",
+) -> str:
     """What stands in the run, what this command added, and how to go on.
 
     Args:
         result: how the command ended.
         out: the run.
+        max_failure_rate: the accepted share of failures.
         resume: how to make the items that are missing.
     """
     state = result.state
@@ -49,6 +56,11 @@ def summary(result: GenerateResult, out: str, *, resume: str = "the same command
         lines.append("stopped by a signal")
     if result.stopped:
         lines.append(f"stopped early: {result.stopped}")
+    elif result.complete and state.failure_rate > max_failure_rate:
+        lines.append(
+            f"more failures than accepted: {state.failure_rate:.3g} of the items that were tried, "
+            f"max_failure_rate is {max_failure_rate:g}"
+        )
     if not result.complete:
         lines.append(resume)
     lines.append(f"dataset: {out.rstrip('/')}/assets")

@@ -18,8 +18,6 @@ from typing import Any
 from geco_core.checkpoints import child
 from geco_core.checkpoints.refusals import CheckpointError, Refusal
 
-_ROOT = Path(__file__).parents[2]
-_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "SYSTEMROOT")
 _MAX_RESULT_BYTES = 64 << 20
 _ROOT = Path(__file__).parents[2]
 # The child gets no credentials: nothing of the parent's environment but these.

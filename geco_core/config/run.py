@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from geco_core.config.finish import FinishConfig
 from geco_core.config.load import to_dict
 
 SOURCE_SCHEMES = ("file", "s3", "https", "http")
@@ -134,7 +135,7 @@ class StageTimeouts:
 class RunConfig:
     """Everything a run reads.
 
-    `system` ... `thumbnail_size` decide the rows and are pinned; the rest decides speed and
+    `system` ... `finish` decide the rows and are pinned; the rest decides speed and
     patience and may differ from one resume to the next. `model` holds overrides of the system's own
     configuration (`model.sampler.steps=8`).
 
@@ -167,6 +168,7 @@ class RunConfig:
             worker itself.
         finish_memory_mb: memory the child process may allocate.
         thumbnail_size: side of the preview in pixels; 0 for none.
+        finish: steps that change a mesh before it is written.
     """
 
     system: str = "instantmesh"
@@ -178,6 +180,7 @@ class RunConfig:
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     model: dict[str, Any] = field(default_factory=dict)
     thumbnail_size: int = 128
+    finish: FinishConfig = field(default_factory=FinishConfig)
 
     engine: Literal["ray", "inline"] = "ray"
     workers: int | None = None
@@ -236,7 +239,7 @@ def _check_positive(**values: float) -> None:
             raise ValueError(f"{name} must be positive, got {value}")
 
 
-PINNED = ("system", "preset", "seed", "shard_size", "columns", "model", "thumbnail_size")
+PINNED = ("system", "preset", "seed", "shard_size", "columns", "model", "thumbnail_size", "finish")
 
 
 def pinned(config: RunConfig) -> dict[str, Any]:

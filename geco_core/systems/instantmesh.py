@@ -21,6 +21,7 @@ from geco_core.cameras import encoder_cameras, rig_poses
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import BadItem, Fatal, ForgeError, Reason
+from geco_core.fields.color import TriplaneColor
 from geco_core.imaging.decode import DecodeLimits, decode_image
 from geco_core.imaging.framing import composite, condition_pixels, resize_foreground
 from geco_core.imaging.matting import foreground_rgba
@@ -189,10 +190,12 @@ class InstantMeshSystem:
             (surface,) = model.extract(planes_13CHW, self.config.extraction)
         if isinstance(surface, BadItem):
             return surface
+        head = model.decoder.net_rgb if isinstance(model, InstantMesh) else None
         return Mesh(
             vertices=world_to_gltf(surface.vertices.float().cpu().numpy()).astype(np.float32),
             faces=surface.faces.cpu().numpy().astype(np.int32),
             colors=surface.vertex_rgb.clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy(),
+            color_fn=None if head is None else TriplaneColor.of(planes_13CHW, head),
         )
 
     def _autocast(self) -> torch.autocast:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TypeAlias
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -72,6 +72,7 @@ _METADATA = {
         "fd20:ce::254",
     )
 }
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _METADATA_NETWORKS = [ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10")]
 _NUMBER = re.compile(r"^(0[xX][0-9a-fA-F]*|[0-9]+)$")
 
@@ -105,8 +106,24 @@ def closed(address: Address) -> str | None:
     return next((why for network, why in _KNOWN if address in network), "reserved")
 
 
-def admitted(address: Address, networks: Iterable[Network]) -> bool:
-    """Whether `networks` name this address; metadata services and link-local never are."""
+def admitted(address: Address, networks: Sequence[Network]) -> bool:
+    """Whether `networks` name this address; metadata services and link-local never are.
+
+    An IPv6 address that carries an IPv4 address leads to that one, which has to be public or named
+    as well.
+    """
     if address in _METADATA or any(address in network for network in _METADATA_NETWORKS):
         return False
+    inner = _carried(address)
+    if inner is not None and closed(inner) is not None and not admitted(inner, networks):
+        return False
     return any(address in network for network in networks)
+
+
+def _carried(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address inside of an IPv6 one; None when there is none."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour

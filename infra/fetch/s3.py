@@ -97,7 +97,9 @@ class S3Source:
             text = f"{shown(uri)} names no object"
             raise bad(text, Reason.UNSUPPORTED_INPUT, item_id, "write s3://bucket/key")
         plain = f"s3://{bucket}/{key}"
-        if self._roots and not any(plain.startswith(root) for root in self._roots):
+        inside = any(plain.startswith(root) for root in self._roots)
+        # To S3 `..` is a name like any other; some servers and proxies go up for it.
+        if self._roots and (not inside or ".." in key.split("/")):
             raise bad(
                 f"{shown(uri)} lies outside the manifest's prefix and those of fetch.roots",
                 Reason.URI_REFUSED,

@@ -33,9 +33,12 @@ def open_storage(
             always has it.
 
     Raises:
-        ConfigError: a scheme this build has no store for.
+        ConfigError: an empty address, or a scheme this build has no store for.
     """
+    remedy = "give a local path, a file:// URI or s3://bucket/folder"
     scheme, separator, rest = uri.partition("://")
+    if not uri.strip() or (not separator and uri.lower().startswith("s3:")):
+        raise ConfigError(f"{uri!r} is no address of a store", remedy=remedy)
     if not separator:
         return LocalStorage(Path(uri))
     if scheme == "file":
@@ -44,10 +47,8 @@ def open_storage(
         from infra.storage.s3 import S3Storage  # noqa: PLC0415 - local runs need no boto3
 
         return S3Storage(uri, s3, conditional_put=bool(conditional_put))
-    raise ConfigError(
-        f"no store for {scheme}:// URIs ({uri})",
-        remedy="give a local path, a file:// URI or s3://bucket/folder",
-    )
+    # Without the address itself: it may hold a password or a signature.
+    raise ConfigError(f"there is no store for {scheme}:// addresses", remedy=remedy)
 
 
 def open_input(source: str | Path, s3: S3Config = DEFAULT_S3, *, tag: str = "") -> pa.NativeFile:

@@ -36,6 +36,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     """`s3://bucket/some/key` -> (`bucket`, `some/key`). Raises `ConfigError` without a bucket."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
+    if "@" in bucket:
+        raise ConfigError(
+            "an s3:// address carries credentials in front of the bucket",
+            remedy="write s3://bucket/folder; credentials go to AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY",
+        )
     if scheme != "s3" or not bucket:
         raise ConfigError(f"{uri} is no s3:// address", remedy="write s3://bucket/folder")
     return bucket, key

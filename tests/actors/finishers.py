@@ -24,6 +24,11 @@ class Odd(Exception):
 
 def finish(mesh: Mesh, *, item_id: str, **details: Any) -> Asset:
     kind = item_id.partition("-")[0]
+    settings = details.get("settings")
+    if kind.startswith("texture"):
+        if settings is not None and settings.texture_size:
+            kind = kind.removeprefix("texture")
+        details["textured"] = settings is not None and settings.texture_size > 0
     if kind == "segfault":
         ctypes.string_at(0)
     if kind == "abort":

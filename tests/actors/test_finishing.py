@@ -19,6 +19,7 @@ import pytest
 from actors.finishing import ChildFinisher, warm_up
 from actors.finishing_process import Kind, forget_nursery, shared_nursery
 from actors.item_run import default_reason
+from geco_core.config.finish import FinishConfig
 from geco_core.errors import BadItem, Fatal, Reason
 from geco_core.mesh.finish import finish_mesh
 from geco_core.systems.noop import box
@@ -232,3 +233,17 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+@pytest.mark.parametrize("harm", ["hang", "segfault", "memory"])
+def test_a_mesh_that_can_not_be_textured_keeps_its_vertex_colours(harm: str) -> None:
+    settings = FinishConfig(texture_size=64, face_budget=100)
+    child = ChildFinisher(512, function=FUNCTION, settings=settings)
+    begun = time.monotonic()
+    asset = finish(child, f"texture{harm}", limit_s=4.0)
+    assert time.monotonic() - begun < 6.0
+    assert not asset.mesh_stats["textured"]
+    assert asset.mesh_stats["settings"] == FinishConfig(face_budget=100)
+    assert asset.notes[-1].startswith("no texture: ")
+    assert finish(child, "texturefine").mesh_stats["textured"]
+    child.close()

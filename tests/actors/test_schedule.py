@@ -128,30 +128,89 @@ def test_a_failing_store_is_tried_three_times() -> None:
         made.store_failed(0, 0, "timeout")
 
 
+def test_a_shard_given_back_is_no_crash_and_its_replica_leaves() -> None:
+    made = started(4, workers=1)
+    made.assignments()
+    made.abandoned(0, 0)
+    assert made.crashes == {}
+    assert made.assignments() == []  # it gets nothing new
+    made.abandoned(0, 1)
+    assert made.surplus_replicas() == [0]
+    assert made.new_replicas() == [1]
+
+
+def test_a_lost_node_is_no_crash_until_it_happens_again() -> None:
+    made = started(1, workers=1)
+    made.assignments()
+    assert made.died(0) == [0]
+    assert made.lost(0)
+    made.ready(made.new_replicas()[0])
+    made.assignments()
+    made.died(1)
+    assert not made.lost(0)
+
+
+def test_a_spare_is_loaded_after_the_first_death_and_works_after_the_next() -> None:
+    made = started(20, workers=1, spares=1)
+    assert made.new_replicas() == []
+    made.assignments()
+    for shard in made.died(0):
+        made.crashed(shard, 1, blamed=False, detail="")
+    assert made.new_replicas() == [1, 2]
+    assert made.spares == {2}
+    made.ready(1)
+    made.ready(2)
+    assert {a.replica for a in made.assignments()} == {1}
+    for shard in made.died(1):
+        made.crashed(shard, 2, blamed=False, detail="")
+    assert {a.replica for a in made.assignments()} == {2}
+
+
+def test_a_node_where_nothing_starts_is_retired_when_others_work() -> None:
+    made = schedule(9, workers=2)
+    good, bad = made.new_replicas()
+    made.placed(good, "good")
+    made.ready(good)
+    for _ in range(3):
+        made.placed(bad, "bad")
+        made.start_failed(bad, "no driver")
+        (bad,) = made.new_replicas()
+    assert made.retire_nodes() == ["bad"]
+    assert made.retire_nodes() == []
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_events_never_lose_or_repeat_a_shard(seed: int) -> None:
     rng = random.Random(seed)
-    made, done, crashes = schedule(30, workers=4), set(), {}
+    made, done, crashes = schedule(30, workers=4, spares=1), set(), {}
     for _ in range(5000):
         if made.finished:
             break
-        made.new_replicas()
+        for replica in made.new_replicas():
+            made.placed(replica, rng.choice("ab"))
         for replica, state in list(made.replicas.items()):
             if not state.ready and rng.random() < 0.5:
                 made.ready(replica)
         for given in made.assignments():
             assert given.shard not in done
             assert len(made.replicas[given.replica].shards) <= DEPTH
+        assert sum(bool(s.shards) and not s.leaving for s in made.replicas.values()) <= 4
         busy = [(r, s) for r, state in made.replicas.items() for s in state.shards]
         if busy:
             replica, shard = rng.choice(busy)
-            if rng.random() < 0.2:
+            event = rng.random()
+            if event < 0.2:
                 for lost in made.died(replica):
+                    if rng.random() < 0.3 and made.lost(lost):
+                        continue
                     crashes[lost] = crashes.get(lost, 0) + 1
                     made.crashed(lost, crashes[lost], blamed=crashes[lost] > 3, detail="")
+            elif event < 0.3:
+                made.abandoned(replica, shard)
             else:
                 made.shard_done(replica, shard)
                 assert shard not in done
                 done.add(shard)
         made.surplus_replicas()
     assert done == set(range(30))
+    assert made.nodes.retired == set()

@@ -1,4 +1,4 @@
-"""What one command sees of another on the same run folder, and that saved rows are looked for."""
+"""What one command sees of another on the same run folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.order import WorkOrder, saved_shards
+from actors.order import WorkOrder
 from actors.stop import Stop
 from geco_core.config.run import RunConfig
 from infra.plan import make_plan
@@ -67,17 +67,3 @@ def test_the_summary_says_what_was_found(tmp_path: Path) -> None:
     text = summary(result, str(tmp_path / "run"))
     assert "found already made by another command: 3 shards" in text
     assert "made now: 4 items" in text
-
-
-def test_saved_rows_of_the_generation_to_make_are_known(tmp_path: Path) -> None:
-    storage = LocalStorage(tmp_path)
-    for key in (
-        "partial/000001-g0/000000004.parquet",
-        "partial/000002-g0/000000008.parquet",
-        "partial/000003-g1/000000012.parquet",
-        "partial/notes.txt",
-    ):
-        storage.put_atomic(key, b"x")
-    order = WorkOrder((1, 3, 4), generations={3: 1})
-    assert saved_shards(storage, order) == {1, 3}
-    assert saved_shards(storage, WorkOrder((3,))) == frozenset()

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from geco_core.config.finish import FinishConfig
 from geco_core.errors import BadItem, Reason
 from geco_core.mesh.finish import finish_mesh
 from geco_core.mesh.glb import read_glb
@@ -60,3 +61,81 @@ def test_a_mesh_that_cleaning_empties_is_refused() -> None:
 def test_no_thumbnail_when_the_size_is_zero() -> None:
     asset = finish_mesh(box(), item_id="x", seed=0, provenance={}, thumbnail_size=0)
     assert asset.thumbnail_png == b""
+
+
+def shaped(mesh: Mesh, **settings: object):
+    return finish_mesh(
+        mesh,
+        item_id="x",
+        seed=1,
+        provenance=PROVENANCE,
+        thumbnail_size=0,
+        settings=FinishConfig(**settings),
+    )
+
+
+def joined(*meshes: Mesh) -> Mesh:
+    starts = np.cumsum([0, *[len(m.vertices) for m in meshes[:-1]]])
+    return Mesh(
+        np.concatenate([m.vertices for m in meshes]),
+        np.concatenate([m.faces + s for m, s in zip(meshes, starts, strict=True)]).astype(np.int32),
+        np.concatenate([m.colors for m in meshes]),
+    )
+
+
+def test_shaping_steps_are_done_and_noted() -> None:
+    ball, speck = sphere(24, 48), box((0.02, 0.02, 0.02), (3, 0, 0))
+    torn = joined(Mesh(ball.vertices, np.delete(ball.faces, 900, 0), ball.colors), speck)
+    plain = shaped(torn)
+    assert plain.notes == ()
+    assert plain.mesh_stats["components"] == 2
+    made = shaped(torn, min_component_share=0.01, max_hole_edges=6, face_budget=500)
+    assert len(made.notes) == 3
+    assert made.mesh_stats["components"] == 1
+    assert made.mesh_stats["watertight"]
+    assert made.mesh_stats["n_faces"] <= 500
+    assert abs(made.mesh_stats["bounds"][3] - 1.0) < 0.05  # centred on what is left
+
+
+def test_the_texture_is_baked_from_the_field_in_the_models_frame() -> None:
+    ball = sphere(24, 48)
+    moved = Mesh(ball.vertices + np.float32([5, 0, 0]), ball.faces, ball.colors)
+    # A field that knows where the model put the ball: colour 1 in its upper half, else 0.
+    moved.color_fn = lambda p: np.repeat((p[:, 1:2] > 0) * (p[:, :1] > 3.5), 3, axis=1) * 1.0
+    asset = shaped(moved, texture_size=128)
+    glb = read_glb(asset.glb)
+    texture = glb.mesh.texture
+    assert texture is not None
+    assert texture.shape == (128, 128, 3)
+    share = (texture > 127).mean()
+    assert 0.3 < share < 0.7
+    assert glb.mesh.colors is None
+
+
+def test_vertex_colours_are_baked_where_there_is_no_field() -> None:
+    ball = sphere()
+    ball.colors = np.full_like(ball.colors, (10, 200, 60))
+    texture = read_glb(shaped(ball, texture_size=64).glb).mesh.texture
+    assert texture is not None
+    assert np.abs(texture.reshape(-1, 3).astype(int) - (10, 200, 60)).max() <= 1
+
+
+def test_levels_of_detail_are_files_of_their_own() -> None:
+    asset = shaped(sphere(24, 48), lod_shares=(0.5, 0.1))
+    faces = [len(read_glb(data).mesh.faces) for data in (asset.glb, *asset.lods)]
+    assert faces[0] > faces[1] > faces[2] > 50
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_component_share": 1.0},
+        {"face_budget": 3},
+        {"texture_size": -1},
+        {"lod_shares": (0.5, 0.5)},
+        {"lod_shares": (1.0,)},
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"must"):
+        FinishConfig(**wrong)

@@ -1,0 +1,66 @@
+"""The colour head of one object as a small, portable function of space.
+
+A mesh that leaves its model takes this along, so that a texture can be baked from the field itself
+where the model is not: planes and one small MLP, a few megabytes.
+
+Legend: C plane channels, h w plane sides, P points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from geco_core.fields.decoders import HeadMLP, activate_color
+from geco_core.fields.triplane import sample_planes
+from geco_core.mesh.frames import gltf_to_world
+
+CHUNK_POINTS = 1 << 16
+
+
+@dataclass(frozen=True)
+class TriplaneColor:
+    """sRGB colours of points in the glTF frame of the model (before a mesh is centred).
+
+    Attributes:
+        planes: float16 [3, C, h, w].
+        layers: weights [O, I] and biases [O] of the colour head, float32.
+    """
+
+    planes: np.ndarray
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @staticmethod
+    def of(planes_13CHW: Tensor, head: HeadMLP) -> TriplaneColor:
+        """Of one object's planes and its decoder's colour head."""
+        linear = [layer for layer in head if isinstance(layer, torch.nn.Linear)]
+        return TriplaneColor(
+            planes_13CHW[0].detach().to(torch.float16).cpu().numpy(),
+            tuple(
+                (
+                    layer.weight.detach().float().cpu().numpy(),
+                    layer.bias.detach().float().cpu().numpy(),
+                )
+                for layer in linear
+            ),
+        )
+
+    def __call__(self, points_P3: np.ndarray) -> np.ndarray:
+        """Colours float32 [P, 3] in [0, 1] of points float [P, 3]."""
+        planes = torch.from_numpy(self.planes).float()[None]
+        layers = [(torch.from_numpy(w), torch.from_numpy(b)) for w, b in self.layers]
+        world = torch.from_numpy(gltf_to_world(np.ascontiguousarray(points_P3))).float()
+        with torch.inference_mode():
+            parts = [self._colors(planes, layers, chunk) for chunk in world.split(CHUNK_POINTS)]
+        return torch.cat(parts).numpy() if parts else np.zeros((0, 3), dtype=np.float32)
+
+    @staticmethod
+    def _colors(planes: Tensor, layers: list[tuple[Tensor, Tensor]], points_P3: Tensor) -> Tensor:
+        features = sample_planes(planes, points_P3[None])[0]
+        for weight, bias in layers[:-1]:
+            features = F.relu(F.linear(features, weight, bias))
+        return activate_color(F.linear(features, *layers[-1])).clamp(0.0, 1.0)
