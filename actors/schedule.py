@@ -84,6 +84,7 @@ class Schedule:
         self.replicas: dict[int, ReplicaState] = {}
         self._shards = Waiting(todo, crashes_before_isolation, crashes or {})
         self.nodes = Nodes()
+        self.done = 0
         self._spare_count = spares
         self._deaths = 0
         self.spares: set[int] = set()
@@ -129,11 +130,8 @@ class Schedule:
 
     def surplus_replicas(self) -> list[int]:
         """Replicas without work that will get none: forgotten here, the caller ends them."""
-        surplus = [
-            i
-            for i, state in self.replicas.items()
-            if not state.shards and (state.leaving or not self.waiting)
-        ]
+        ends = not self.waiting
+        surplus = [i for i, s in self.replicas.items() if not s.shards and (s.leaving or ends)]
         for replica in surplus:
             del self.replicas[replica]
         return surplus
@@ -225,6 +223,7 @@ class Schedule:
         if not clean:
             self.nodes.blamed(shard)
         self.nodes.committed(shard, state.node)
+        self.done += 1
 
     def store_failed(self, replica: int, shard: int, message: str) -> None:
         """The store failed beyond the worker's patience: the shard waits again.

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     # the part as a whole
     PART_MISSING = "part_missing"
     PART_DAMAGED = "part_damaged"
+    PAGES_DAMAGED = "pages_damaged"
     PART_FOREIGN = "part_foreign"
     WRONG_SCHEMA = "wrong_schema"
     WRONG_COUNTS = "wrong_counts"
@@ -53,6 +54,7 @@ REMEDIES = {
     Kind.UNKNOWN_SHARD: "not of this run: remove it",
     Kind.PART_MISSING: _AGAIN,
     Kind.PART_DAMAGED: _AGAIN,
+    Kind.PAGES_DAMAGED: _REMAKE,
     Kind.PART_FOREIGN: _AGAIN,
     Kind.WRONG_SCHEMA: _REMAKE,
     Kind.WRONG_COUNTS: _REMAKE,

@@ -172,16 +172,20 @@ def _whole(storage: Storage, plan: Plan, shard: int, generation: int) -> ShardSu
 def _without_part(storage: Storage, keys: RunKeys, shard: int, generation: int) -> Iterator[Action]:
     """A done record whose part is missing, damaged or of other rows."""
     # Done records were listed before the parts: a part that is not listed is really gone.
-    gone = generation not in keys.parts.get(shard, ())
+    listed = generation in keys.parts.get(shard, ())
+    found = _damaged(storage, shard, generation) if listed else None
+    why = "is missing"
+    if found is not None:
+        reads = found.act is Act.LEFT_ALONE
+        why = "does not hold the rows of the shard" if reads else "can not be read"
     yield Action(
         Act.WITHDRAW_DONE,
-        f"{done_key(shard, generation)}: its part "
-        + ("is missing" if gone else "does not hold the rows of the shard"),
+        f"{done_key(shard, generation)}: its part {why}",
         shard,
         lambda: withdraw_done(storage, shard, generation),
     )
-    if not gone:
-        yield _damaged(storage, shard, generation)
+    if found is not None:
+        yield found
 
 
 def _damaged(storage: Storage, shard: int, generation: int) -> Action:

@@ -67,7 +67,6 @@ def _add_run(
 ) -> None:
     """RUN, and settings: of its store, unless said otherwise."""
     parser.add_argument("run_folder", metavar="RUN", help=_RUN_HELP)
-    # Without a default, argparse calls the settings required where RUN is missing.
     parser.add_argument("overrides", nargs="*", default=[], metavar=settings, help=about)
 
 
@@ -209,10 +208,10 @@ def _add_report(verbs: Verbs) -> None:
         verbs,
         cli_verbs.report,
         "Write RUN/report/index.html: gallery, failures by reason, timing.",
-        "RUN [s3.key=value ...]",
+        "RUN [key=value ...]",
         "runs/photos",
     )
-    _add_run(parser)
+    _add_run(parser, "key=value", "s3.* and fetch.* settings, e.g. s3.endpoint_url=URL")
 
 
 def _add_export(verbs: Verbs) -> None:
@@ -285,9 +284,7 @@ def _add_train_micro(verbs: Verbs) -> None:
     parser.add_argument("system", metavar="SYSTEM", help="instantmesh (the only one yet)")
     parser.add_argument("--out", default="runs/micro", help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help="settings of the recipe"
-    )
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="its settings")
 
 
 def _add_doctor(verbs: Verbs) -> None:

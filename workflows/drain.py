@@ -5,12 +5,16 @@ once.
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
 from actors.stop import Stop
+from infra.telemetry import log_event
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_BASE = 128
@@ -63,8 +67,15 @@ def exit_code(signum: int) -> int:
 
 
 def _watch(stop: Stop, over: threading.Event) -> None:
-    """Set `stop.abandon` when it is due: no signal handler may touch a lock."""
+    """Say that the wish was heard, and set `stop.abandon` when it is due: a signal handler may
+    touch no lock, so it can do neither.
+    """
+    told = False
     while not over.wait(_POLL_S):
+        if stop.requested and not told:
+            told = True
+            hint = "a second signal stops at once"
+            log_event(log, "stopping", within_s=stop.drain_timeout_s, hint=hint)
         if stop.abandon_due:
             stop.abandon.set()
             return

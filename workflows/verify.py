@@ -75,7 +75,8 @@ def _verdict(result: Verification) -> str:
         return "nothing wrong"
     parts = [counted(result.faults, "fault")] if result.faults else ["nothing wrong"]
     if result.leftovers:
-        parts.append(f"{counted(result.leftovers, 'leftover')} that only cost space")
+        cost = "costs" if result.leftovers == 1 else "cost"
+        parts.append(f"{counted(result.leftovers, 'leftover')} that only {cost} space")
     return ", ".join(parts)
 
 

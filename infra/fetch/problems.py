@@ -15,6 +15,7 @@ from geco_core.errors import BadItem, Reason, Retryable
 STAGE = "fetch"
 MAX_SHOWN = 200
 _URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)://", re.ASCII)
+_HOST = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::\d*)?")
 
 
 class FetchTimeout(Retryable):
@@ -42,7 +43,10 @@ def shown(source: str) -> str:
     elif scheme_of(source):
         head, _, rest = source.partition("://")
         host, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-        text = f"{head}://{host.rpartition('@')[2]}{slash}{path}"
+        host = host.rpartition("@")[2]
+        # What is no port is the begin of a password with a `/` or `?` in it.
+        plain = _HOST.fullmatch(host)
+        text = f"{head}://{host}{slash}{path}" if plain else f"{head}://..."
     if len(text) > MAX_SHOWN:
         text = text[:MAX_SHOWN] + "..."
     text = text.encode("utf-8", "backslashreplace").decode()

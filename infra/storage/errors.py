@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 
 from geco_core.errors import Fatal, Retryable
 
-STAGE = "commit"
+STAGE = "store"
 # Everything a call of the client, or reading an answer's body, may raise by itself.
 CLIENT_ERRORS = (
     BotoCoreError,
@@ -190,6 +190,6 @@ def _fatal(error: Exception | str, verb: str, name: str, remedy: str) -> Fatal:
 def _retryable(text: str, verb: str, name: str) -> Retryable:
     return Retryable(
         f"could not {verb} {name}: {text}",
-        remedy="the run retries by itself; check s3.endpoint_url and the network if it goes on",
+        remedy="run the same command again; check s3.endpoint_url and the network",
         stage=STAGE,
     )

@@ -151,7 +151,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _translated(error: OSError, key: str) -> ForgeError:
-    detail: dict[str, Any] = {"stage": "commit"}
+    detail: dict[str, Any] = {"stage": "store"}
     if error.errno in _NO_SPACE:
         return Fatal(
             f"no space left for {key}: {error}",
@@ -165,5 +165,5 @@ def _translated(error: OSError, key: str) -> ForgeError:
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
         return Fatal(f"{key} is in the way: {error}", remedy="choose an empty run folder", **detail)
     return Retryable(
-        f"store failed on {key}: {error}", remedy="the run retries by itself", **detail
+        f"store failed on {key}: {error}", remedy="run the same command again", **detail
     )

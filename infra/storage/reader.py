@@ -160,7 +160,7 @@ class ObjectReader(io.RawIOBase):
             self._check(text)
         raise Retryable(
             f"could not read s3://{self._bucket}/{self._name}: {text}",
-            remedy="the run retries by itself",
+            remedy="run the same command again",
             stage="fetch",
         )
 

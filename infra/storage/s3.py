@@ -89,7 +89,7 @@ class S3Storage:
             if len(data) == wanted and "ETag" in answer:  # without: an error page with status 200
                 return data
             broken = f"{len(data)} of {wanted} bytes of {self.bucket}/{name} arrived"
-        raise Retryable(broken, remedy="the run retries by itself", stage="commit")
+        raise Retryable(broken, remedy="run the same command again", stage="store")
 
     def exists(self, key: str) -> bool:
         """See `Storage.exists`."""
@@ -98,7 +98,7 @@ class S3Storage:
         except KeyError:
             return False
         if "ETag" not in answer:  # an error page with status 200
-            raise Retryable(f"no sound answer about {key}", remedy="the run retries by itself")
+            raise Retryable(f"no sound answer about {key}", remedy="run the same command again")
         return True
 
     def list(self, prefix: str) -> Iterator[str]:

@@ -86,7 +86,7 @@ def upload(target: Target, data: Data) -> bool:
         return True
     raise Retryable(
         f"others kept writing s3://{target.bucket}/{target.name}",
-        remedy="the run retries by itself",
+        remedy="run the same command again",
     )
 
 
@@ -167,8 +167,8 @@ class _Multipart:
         if stored != self.size:
             raise Retryable(
                 f"s3://{target.bucket}/{target.name} has {stored} bytes, {self.size} were sent",
-                remedy="the run retries by itself",
-                stage="commit",
+                remedy="run the same command again",
+                stage="store",
             )
 
     def _stands(self, md5s: list[bytes]) -> bool:
@@ -205,7 +205,9 @@ def _piece(data: Data, start: int, stop: int) -> bytes:
         piece = file.read(stop - start)
     if len(piece) != stop - start:
         raise Retryable(
-            f"{data} became shorter while it was sent", remedy="the run retries", stage="commit"
+            f"{data} became shorter while it was sent",
+            remedy="run the same command again",
+            stage="store",
         )
     return piece
 
@@ -239,8 +241,8 @@ def _compare_stored(target: Target, body: bytes) -> None:
     if stored != body:
         raise Retryable(
             f"s3://{target.bucket}/{target.name} holds other bytes than were sent",
-            remedy="the run retries by itself",
-            stage="commit",
+            remedy="run the same command again",
+            stage="store",
         )
 
 
@@ -250,6 +252,6 @@ def _as_ours(error: Exception, target: Target) -> Exception:
         return Retryable(
             f"could not write s3://{target.bucket}/{target.name}: not found",
             remedy="check that the bucket exists",
-            stage="commit",
+            stage="store",
         )
     return found

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray._private.state import state as ray_state
+from ray._private.worker import global_worker
 from ray.cluster_utils import Cluster
 
 from geco_core.config.run import RunConfig
@@ -44,11 +46,11 @@ class Nodes:
         self.thread: threading.Thread | None = None
 
     def add(self, **resources: Any) -> Any:
-        options = {"num_cpus": 1, "object_store_memory": 80 * 2**20} | resources
+        options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20} | resources
         return self.cluster.add_node(**options)
 
     def connect(self) -> None:
-        ray.init(address=self.cluster.address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=self.cluster.address, logging_level=logging.ERROR, log_to_driver=False)
 
     def config(self, **values: Any) -> RunConfig:
         ids = [f"i{k}" for k in range(ITEMS)]
@@ -105,7 +107,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
 
 def living() -> list[dict[str, Any]]:
     """Replicas that Ray has placed and not buried, as its tables have them."""
-    table = ray._private.state.actors()
+    table = ray_state.actor_table(None)
     return [a for a in table.values() if a["State"] == "ALIVE"]
 
 
@@ -180,7 +182,7 @@ def test_a_draining_node_gives_its_shards_back_with_their_rows(nodes: Nodes) -> 
     nodes.start(nodes.config(model={"generate_s": 0.2}, shard_size=32, workers=2))
     wait_for(lambda: len(living()) == 2)
     time.sleep(3)
-    client = ray._private.worker.global_worker.gcs_client
+    client: Any = global_worker.gcs_client  # type: ignore[attr-defined]
     deadline_ms = int(time.time() * 1000) + 60_000
     accepted, message = client.drain_node(leaving.node_id, 2, "spot notice", deadline_ms)
     assert accepted, message
@@ -206,7 +208,6 @@ def test_sigterm_to_a_replica_saves_its_rows_and_it_is_replaced(nodes: Nodes) ->
     assert not list((nodes.folder / "run" / "attempts").glob("*"))
 
 
-@pytest.mark.slow
 def test_two_replicas_share_one_gpu(nodes: Nodes) -> None:
     nodes.add(num_gpus=1, num_cpus=0)
     nodes.connect()

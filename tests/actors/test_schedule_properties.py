@@ -17,10 +17,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from actors.schedule import DEPTH, MAX_START_FAILURES, MAX_STORE_FAILURES, Schedule
+from actors.schedule import MAX_START_FAILURES, MAX_STORE_FAILURES, Schedule
 
 NODES = ("east", "west", "north")
 MAX_ROUNDS = 400
+DEPTH = 2  # one shard is prepared and finished while the other has the device
 picks = st.integers(0, 10**6)
 
 
@@ -90,6 +91,21 @@ class ScheduleMachine(RuleBasedStateMachine):
         for replica in self.schedule.on_nodes(nodes):
             self.schedule.leave(replica)
             self.leaving.add(replica)
+
+    @rule()
+    def tick(self) -> None:
+        """A whole turn of the scheduler's loop; more often than its parts alone."""
+        self.retire()
+        self.start_replicas()
+        self.hand_out()
+        self.end_surplus()
+
+    @rule(node=st.sampled_from(NODES))
+    def load_all_and_tick(self, node: str) -> None:
+        self.start_replicas()
+        while self.held.keys() - self.ready:
+            self.load(0, node)
+        self.tick()
 
     # what the world does
 
@@ -184,6 +200,11 @@ class ScheduleMachine(RuleBasedStateMachine):
             guilty = blamed or suspect
             self.schedule.crashed(shard, self.crashes[shard], blamed=guilty, detail="bang")
 
+    @rule(pick=picks, node=st.sampled_from(NODES))
+    def die_and_be_replaced(self, pick: int, node: str) -> None:
+        self.die(pick, False, False)
+        self.load_all_and_tick(node)
+
     @rule(pick=picks)
     def ask_to_leave(self, pick: int) -> None:
         replica = self._some(pick, set(self.held))
@@ -204,6 +225,8 @@ class ScheduleMachine(RuleBasedStateMachine):
     @invariant()
     def every_shard_is_in_one_place(self) -> None:
         held = [shard for shards in self.held.values() for shard in shards]
+        for shards in self.held.values():
+            assert len(shards) == 1 or not any(self.crashes[s] >= self.limit for s in shards)
         assert len(held) == len(set(held)) == self.schedule.in_flight
         assert self.schedule.waiting == len(self.todo) - len(held) - len(self.done)
         assert self.schedule.done == len(self.done)

@@ -24,8 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from tests.chaos.kills import still_running
 from tests.chaos.materials import healthy_material, poisoned_material
 from tests.chaos.result import Result
 from tests.chaos.trials import (
@@ -137,7 +136,7 @@ def run(
     result.wall_s = time.monotonic() - begun
     if patient:
         started = [process for trial in result.trials for process in trial.started]
-        _, alive = psutil.wait_procs(started, timeout=AGENTS_GONE_WITHIN_S)
+        alive = still_running(started, AGENTS_GONE_WITHIN_S)
         result.left_running = [str(process) for process in alive]
     return result
 

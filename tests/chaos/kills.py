@@ -142,8 +142,24 @@ def victim(
 def outliving(victims: Sequence[Victim]) -> list[psutil.Process]:
     """Replicas that still run although their commands are gone."""
     seen = [replica for one in victims for replica in one.replicas_seen]
-    _, alive = psutil.wait_procs(seen, timeout=REPLICAS_GONE_WITHIN_S)
+    return still_running(seen, REPLICAS_GONE_WITHIN_S)
+
+
+def still_running(processes: Sequence[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Those that have not ended within the time."""
+    deadline = time.monotonic() + timeout_s
+    alive = [process for process in processes if _runs(process)]
+    while alive and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        alive = [process for process in alive if _runs(process)]
     return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def is_replica(process: psutil.Process) -> bool:

@@ -124,16 +124,17 @@ def mixed_trial(scene: Scene, strikes: Sequence[str]) -> Trial:
     rng = scene.rng
     trial = Trial(scene.store.name, "mixed")
     enders = [kind for kind in strikes if kind in ENDERS][:ENDERS_PER_TRIAL]
-    commands: list[list[str]] = [[] for _ in range(len(enders) + 1)]
+    rng.shuffle(enders)
+    commands: list[tuple[str | None, list[str]]] = [(kind, []) for kind in [*enders, None]]
+    # A command that dies while it starts has nobody to strike; the last one may be done too soon.
+    hosts = [inner for ender, inner in commands if ender not in ("startup", None)]
     for kind in strikes:
         if kind in INNER:
-            rng.choice(commands).append(kind)
-    rng.shuffle(enders)
+            rng.choice(hosts or [commands[-1][1]]).append(kind)
     begun = time.monotonic()
-    for inner, ender in zip(commands, [*enders, None], strict=True):
+    for ender, inner in commands:
         with scene.command() as one:
-            early = ender == "startup"
-            for kind in [] if early else inner:
+            for kind in inner:
                 _strike(kind, one, scene, trial)
             if ender is not None:
                 _end(ender, one, scene, trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from infra.commit import (
     adopt_shard,
     agree,
     commit_shard,
+    create_once,
     done_key,
     drop_generation,
     part_key,
@@ -27,6 +29,7 @@ from infra.commit import (
 from infra.dataset import ROW_SCHEMA, RowContext, ShardSummary, rows_to_table, summarise
 from infra.run_state import done_generations, done_shards, read_done, read_state
 from infra.storage import LocalStorage
+from tests.support.stores import MemoryStorage, SteppedStorage
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = RowContext(
@@ -239,3 +242,16 @@ def test_nothing_else_writes_into_a_run() -> None:
         if re.search(r"\.put_atomic\(", path.read_text())
     }
     assert callers <= allowed
+
+
+def test_without_conditions_the_record_that_stands_is_returned_to_both_writers() -> None:
+    inner = MemoryStorage(conditional_put=False)
+    late: list[dict[str, str]] = []
+
+    def step(verb: str, _: str) -> None:
+        if verb == "get" and not late:  # another writer, who had looked before the first one wrote
+            late.append({"from": "the other"})
+            inner.put_atomic("run.json", json.dumps(late[0]).encode())
+
+    first = create_once(SteppedStorage(inner, step), "run.json", {"from": "the first"})
+    assert late == [first] == [json.loads(inner.get("run.json"))]

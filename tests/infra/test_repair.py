@@ -80,6 +80,7 @@ def test_an_unreadable_part_is_removed(run: Run, junk: bytes, with_record: bool)
         storage.delete(done_key(1))
     wanted = [Act.WITHDRAW_DONE, Act.REMOVE_DAMAGED] if with_record else [Act.REMOVE_DAMAGED]
     assert repaired(run, dry_run=True) == wanted
+    assert all("can not be read" in a.message for a in repair_run(*run, now=NOW, dry_run=True))
     assert storage.exists(part_key(1))
     assert repaired(run) == wanted
     assert not storage.exists(part_key(1))

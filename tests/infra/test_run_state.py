@@ -121,6 +121,20 @@ def test_a_record_superseded_after_the_listing_is_read_in_its_new_form(store: Co
     assert read_state(store).reasons == {"empty_mesh": 1}
 
 
+def test_a_record_withdrawn_after_the_listing_is_left_out(store: Counting) -> None:
+    for shard in range(3):
+        rewrite_done(store, summary(shard))
+    read = Counting.get
+
+    def get(key: str) -> bytes:
+        if key == done_key(1):
+            store.delete(key)
+        return read(store, key)
+
+    store.get = get
+    assert [s.shard for s in read_summaries(store)] == [0, 2]
+
+
 def test_crashed_shards_come_from_the_names_alone(store: Counting) -> None:
     store.put_atomic(attempts_key(4), b"never read")
     store.put_atomic(attempts_key(7, 1), b"never read")

@@ -94,7 +94,21 @@ def test_a_flipped_byte_among_the_rows_is_found(run: Run) -> None:
     assert verify_run(*run, fast=True).sound
     result = verify_run(*run)
     assert not result.sound
-    assert set(result.found) <= {Kind.PART_DAMAGED, Kind.GLB_DIGEST}
+    assert set(result.found) <= {Kind.PAGES_DAMAGED, Kind.GLB_DIGEST}
+
+
+def test_a_column_that_does_not_decode_is_found_and_can_not_be_repaired(run: Run) -> None:
+    path = run[0].root / part_key(0)
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(k) for k in range(group.num_columns)]
+    start = next(c.data_page_offset for c in columns if c.path_in_schema == "thumbnail.bytes")
+    data = bytearray(path.read_bytes())
+    data[start] ^= 0xFF
+    path.write_bytes(bytes(data))
+    result = verify_run(*run)
+    assert kinds(result) == {Kind.PAGES_DAMAGED: 1}
+    assert "remove the done record and the part" in result.shown[0].remedy
+    assert not result.complete
 
 
 def test_rows_of_another_shard_under_the_key_are_found(run: Run) -> None:

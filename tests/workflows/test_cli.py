@@ -123,7 +123,24 @@ def test_failures_over_the_limit_are_exit_code_one(manifest: Path, capsys: Captu
     text = capsys.readouterr().out
     assert "18 done, 2 failed" in text
     assert "generation_failed 1" in text
+    assert "more failures than accepted: 0.1 of the items that were tried" in text
     assert generate(manifest, *faults, "max_failure_rate=0.1") == cli.OK
+    assert "more failures" not in capsys.readouterr().out
+
+
+def test_a_missing_run_is_all_that_is_asked_for(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        geco("verify")
+    assert caught.value.code == cli.REFUSED
+    assert capsys.readouterr().err.endswith("arguments are required: RUN\n")
+
+
+def test_a_manifest_on_the_web_is_refused_without_its_signature(capsys: Capture) -> None:
+    url = "https://me:hidden@host/x.csv?X-Amz-Signature=hidden"
+    assert geco("plan", "--manifest", url, "--system", "noop") == cli.REFUSED
+    text = capsys.readouterr().err
+    assert "https://" in text
+    assert "hidden" not in text
 
 
 def test_a_run_full_of_failures_stops_early(tmp_path: Path, capsys: Capture) -> None:

@@ -91,6 +91,7 @@ def test_inline_a_signal_ends_after_the_shard(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
+    assert "a second signal stops at once" in err
     assert f"resume with: geco generate --system noop --manifest {tmp_path}" in err, out
     assert "Traceback" not in err
     assert 2 <= done(tmp_path) < 16

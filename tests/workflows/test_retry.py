@@ -98,7 +98,7 @@ def test_dry_run_counts_by_reason_and_changes_nothing(run: Path, capsys: Capture
 
 def test_nothing_to_retry_is_success(run: Path, capsys: Capture) -> None:
     assert geco("retry", run, "--reason", "crashed", *AGAIN) == cli.OK
-    assert "nothing to make again" in capsys.readouterr().out
+    assert "nothing to make again: no row failed as crashed" in capsys.readouterr().out
 
 
 def test_what_the_run_pins_can_not_be_changed(run: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -95,3 +95,13 @@ def test_only_named_addresses_are_admitted_and_metadata_never() -> None:
     assert not admitted(ipaddress.ip_address("192.168.0.1"), networks[:1])
     for text in ("169.254.169.254", "169.254.1.1", "100.100.100.200", "fe80::1", "fd00:ec2::254"):
         assert not admitted(ipaddress.ip_address(text), networks)
+
+
+def test_an_address_that_carries_another_is_judged_by_both() -> None:
+    networks = [ipaddress.ip_network(n) for n in ("::/0", "64:ff9b::/96")]
+    for text in ("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1"):
+        assert not admitted(ipaddress.ip_address(text), networks)
+    private = ipaddress.ip_address("64:ff9b::10.2.0.7")
+    assert not admitted(private, networks)
+    assert admitted(private, [*networks, ipaddress.ip_network("10.2.0.0/16")])
+    assert admitted(ipaddress.ip_address("64:ff9b::8.8.8.8"), networks)

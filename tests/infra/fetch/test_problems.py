@@ -7,7 +7,7 @@ import io
 import pytest
 
 from geco_core.errors import BadItem, Reason
-from infra.fetch.problems import read_capped, scheme_of
+from infra.fetch.problems import read_capped, scheme_of, shown
 
 
 def test_reads_end_at_the_limit() -> None:
@@ -37,3 +37,17 @@ def test_reads_end_at_the_limit() -> None:
 )
 def test_schemes(source: str, scheme: str) -> None:
     assert scheme_of(source) == scheme
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("https://me:hidden@h:8080/a@b?sig=hidden#x", "https://h:8080/a@b"),
+        ("https://[::1]:80/a", "https://[::1]:80/a"),
+        ("https://me:hid/hidden@h/a", "https://..."),
+        ("https://me:hid?hidden@h/a", "https://..."),
+        ("s3://bucket/a:b", "s3://bucket/a:b"),
+    ],
+)
+def test_no_secret_of_a_source_is_shown(source: str, text: str) -> None:
+    assert shown(source) == text

@@ -65,7 +65,12 @@ def test_wrong_objects(store: str, uri: str, reason: Reason) -> None:
 def test_declared_prefixes_confine(store: str) -> None:
     confined = source(store, "s3://pictures/folder", "/data")
     assert confined.fetch("s3://pictures/folder/x", None) == b"xxx"
-    for uri in ("s3://pictures/empty", "s3://pictures/folder-two/x", "s3://other/folder/x"):
+    for uri in (
+        "s3://pictures/empty",
+        "s3://pictures/folder-two/x",
+        "s3://other/folder/x",
+        "s3://pictures/folder/../empty",
+    ):
         with pytest.raises(BadItem) as caught:
             confined.fetch(uri, None)
         assert caught.value.reason is Reason.URI_REFUSED

@@ -10,7 +10,7 @@ import pytest
 from botocore import exceptions as client_errors
 
 from geco_core.config.run import S3Config
-from geco_core.errors import ConfigError, Fatal, Retryable
+from geco_core.errors import ConfigError, Fatal, ForgeError, Retryable
 from infra.storage import client as module
 from infra.storage.client import resolve, s3_client
 from infra.storage.errors import clean, translated
@@ -48,11 +48,11 @@ def answer(code: str, status: int, message: str = "text") -> client_errors.Clien
         ("QuotaExceeded", 403, Fatal, "quota"),
         ("Whatever", 507, Fatal, "free space"),
         ("InvalidArgument", 400, Fatal, "s3.endpoint_url"),
-        ("SlowDown", 503, Retryable, "by itself"),
-        ("InternalError", 500, Retryable, "by itself"),
-        ("RequestTimeout", 400, Retryable, "by itself"),
-        ("BadDigest", 400, Retryable, "by itself"),
-        ("Throttled", 429, Retryable, "by itself"),
+        ("SlowDown", 503, Retryable, "same command"),
+        ("InternalError", 500, Retryable, "same command"),
+        ("RequestTimeout", 400, Retryable, "same command"),
+        ("BadDigest", 400, Retryable, "same command"),
+        ("Throttled", 429, Retryable, "same command"),
     ],
 )
 def test_answers(code: str, status: int, kind: type[Exception], remedy: str) -> None:
@@ -79,7 +79,12 @@ def test_answers(code: str, status: int, kind: type[Exception], remedy: str) -> 
     ],
 )
 def test_errors_without_an_answer(error: Exception, kind: type[Exception]) -> None:
-    assert type(translated(error, "write", "s3://b/k")) is kind
+    found = translated(error, "write", "s3://b/k")
+    assert type(found) is kind
+    assert isinstance(found, ForgeError)
+    assert found.stage == "store"  # whatever was read or written: a status commits nothing
+    # Whoever sees a passing fault sees the end of a command.
+    assert found.remedy.startswith("run the same command again") is (kind is Retryable)
 
 
 def test_texts_are_cleaned() -> None:
