@@ -107,11 +107,6 @@ class Finding:
         """What to do about it."""
         return REMEDIES[self.kind]
 
-    @property
-    def is_leftover(self) -> bool:
-        """Whether it only costs space."""
-        return self.kind in LEFTOVERS
-
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self) | {"kind": self.kind.value, "remedy": self.remedy}

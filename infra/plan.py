@@ -82,7 +82,7 @@ def make_plan(storage: Storage, config: RunConfig) -> Plan:
         ManifestError: the manifest is refused, or the run folder belongs to another one.
     """
     check_config(config.fetch)
-    _refuse_run_inside_manifest(config.manifest, storage)
+    refuse_run_inside_manifest(config.manifest, storage)
     located = locate(config.manifest, config.s3)
     existing = read_run(storage)
     if existing is not None and existing["manifest"]["digest"] != located.digest:
@@ -225,8 +225,12 @@ def _pinned_view(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _refuse_run_inside_manifest(source: str, storage: Storage) -> None:
-    """A folder manifest that contains its own run would change with every commit."""
+def refuse_run_inside_manifest(source: str, storage: Storage) -> None:
+    """A folder manifest that contains its own run would change with every commit.
+
+    Raises:
+        ManifestError: the run lies in its manifest.
+    """
     if not source or not _would_find(source, f"{storage.uri}/{part_key(0)}"):
         return
     raise ManifestError(

@@ -10,10 +10,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from infra.commit import parse_name
-from infra.storage import TEMPORARY_PREFIX, Storage
+from infra.storage import LocalStorage, Storage
 
 FOLDERS = ("assets", "done", "attempts")
 PARTIAL = "partial"
@@ -63,14 +62,13 @@ def unfinished_writes(storage: Storage, older_than: float = math.inf) -> list[st
     """Names of the unfinished writes of a local store, those before a time in seconds since the
     epoch. Other stores show theirs only when they sweep.
     """
-    root = getattr(storage, "root", None)
-    if not isinstance(root, Path):
+    if not isinstance(storage, LocalStorage):
         return []
     found = []
-    for path in root.rglob(f"{TEMPORARY_PREFIX}*"):
+    for path in storage.temporaries():
         with contextlib.suppress(FileNotFoundError):  # finished since the listing
             if path.stat().st_mtime < older_than:
-                found.append(str(path.relative_to(root)))
+                found.append(str(path.relative_to(storage.root)))
     return sorted(found)
 
 

@@ -284,7 +284,7 @@ def _add_train_micro(verbs: Verbs) -> None:
     parser.add_argument("system", metavar="SYSTEM", help="instantmesh (the only one yet)")
     parser.add_argument("--out", default="runs/micro", help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
-    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="its settings")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="settings")
 
 
 def _add_doctor(verbs: Verbs) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geco_core.config.run import RunConfig
-from infra.plan import Plan, check_run, make_plan, read_run
+from infra.plan import Plan, check_run, make_plan, read_run, refuse_run_inside_manifest
 from infra.run_state import RunState, read_state
 from infra.storage import LocalStorage, Storage, open_storage
 from workflows.generate import describe_run_system
@@ -30,8 +30,9 @@ def preview(config: RunConfig, seconds_per_item: float | None = None) -> str:
         storage: Storage = LocalStorage(Path(folder))
         run = open_storage(config.out, config.s3) if config.out else None
         standing = read_run(run) if run is not None else None
-        if run is not None and standing is not None:
-            storage = run
+        if run is not None:
+            refuse_run_inside_manifest(config.manifest, run)
+            storage = run if standing is not None else storage
         plan = make_plan(storage, config)
         if standing is not None:
             check_run(standing, config, plan, system)

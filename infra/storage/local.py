@@ -15,7 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from geco_core.errors import Fatal, ForgeError, Retryable
-from infra.storage.protocol import TEMPORARY_PREFIX, Data, checked_key
+from infra.storage.protocol import SWEPT_FOLDERS, TEMPORARY_PREFIX, Data, checked_key
 from infra.storage.publish import publish_first
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -104,14 +104,20 @@ class LocalStorage:
     def sweep_temporary(self, older_than: float) -> int:
         """See `Storage.sweep_temporary`."""
         removed = 0
-        for path in self.root.rglob(f"{TEMPORARY_PREFIX}*"):
+        for path in self.temporaries():
             try:
-                if path.is_file() and path.stat().st_mtime < older_than:
+                if path.stat().st_mtime < older_than:
                     path.unlink()
                     removed += 1
             except (FileNotFoundError, PermissionError):  # swept by another process, or not ours
                 continue
         return removed
+
+    def temporaries(self) -> Iterator[Path]:
+        """The unfinished writes of a run."""
+        yield from filter(Path.is_file, self.root.glob(f"{TEMPORARY_PREFIX}*"))
+        for name in SWEPT_FOLDERS:
+            yield from filter(Path.is_file, (self.root / name).rglob(f"{TEMPORARY_PREFIX}*"))
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*checked_key(key).split("/"))

@@ -16,6 +16,8 @@ import pyarrow as pa
 from geco_core.errors import Fatal
 
 TEMPORARY_PREFIX = ".tmp-"
+# Where a run writes, beside its top folder. Unfinished writes elsewhere belong to somebody else.
+SWEPT_FOLDERS = ("assets", "attempts", "done", "manifest", "partial", "report")
 Data = bytes | memoryview | Path
 
 
@@ -67,6 +69,8 @@ class Storage(Protocol):
 
     def sweep_temporary(self, older_than: float) -> int:
         """Remove unfinished writes of dead processes; returns how many.
+
+        Only those of a run (`SWEPT_FOLDERS`): a bucket or a folder may hold other things too.
 
         Args:
             older_than: seconds since the epoch; later ones may belong to a living process.

@@ -23,7 +23,7 @@ from geco_core.config.run import S3Config
 from geco_core.errors import ConfigError, Fatal, Retryable
 from infra.storage.client import s3_client
 from infra.storage.errors import CLIENT_ERRORS, translated
-from infra.storage.protocol import TEMPORARY_PREFIX, Data, checked_key
+from infra.storage.protocol import SWEPT_FOLDERS, TEMPORARY_PREFIX, Data, checked_key
 from infra.storage.upload import Target, upload
 from infra.telemetry import log_event
 
@@ -135,7 +135,9 @@ class S3Storage:
         try:
             for page in self._pages("list_multipart_uploads", "", Prefix=self.prefix):
                 for entry in page.get("Uploads", ()):
-                    if entry["Initiated"].timestamp() < older_than:
+                    folder = entry["Key"][len(self.prefix) :].partition("/")[0]
+                    old = entry["Initiated"].timestamp() < older_than
+                    if old and folder in SWEPT_FOLDERS:
                         self._abort(entry["Key"], entry["UploadId"])
                         removed += 1
         except (Fatal, Retryable) as error:

@@ -42,9 +42,11 @@ from tests.chaos.trials import (
     nodes_trial,
     poison_trial,
 )
+from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.s3_servers import environment, moto_server, rclone_server
 
 STORES = ("local", "moto", "rclone")
+MORE_STORES = ("flaky",)  # moto behind a network that breaks every tenth request
 # Shares of the strikes. A dead driver costs a start of Ray, a dead replica two seconds.
 SHARES = {
     "driver": 15,
@@ -61,6 +63,7 @@ SHARES = {
 }
 MAX_TRIALS_PER_STORE = 60
 FRUITLESS_TRIALS = 2
+RAYLETS_PER_TRIAL = 4
 AGENTS_GONE_WITHIN_S = 150.0  # Ray's agents give up a minute after the node they served
 
 
@@ -168,8 +171,11 @@ def _trials(
 
 
 def _next_sort(left: Counter[str]) -> str:
+    """Nodes come late: what the others could not use up is struck there as well."""
     if any(left[kind] > 0 for kind in POISON):
         return "poison"
+    if any(left[kind] > 0 for kind in ENDERS):
+        return "mixed"
     return "nodes" if any(left[kind] > 0 for kind in NODES) else "mixed"
 
 
@@ -178,14 +184,20 @@ def _batch(left: Counter[str], sort: str) -> list[str]:
     if sort == "poison":
         drivers = ["driver"] if left["driver"] > 0 else []
         return [*drivers, *(kind for kind in POISON if kind in left)]
-    if sort == "nodes":
-        raylets = ["raylet"] * min(left["raylet"], 4)
-        return [*raylets, *["replica"] * min(left["replica"], 1)]
-    enders = [kind for kind in ENDERS for _ in range(left[kind])]
     inner = [kind for kind in INNER for _ in range(left[kind])]
+    if sort == "nodes":
+        return [*["raylet"] * min(left["raylet"], RAYLETS_PER_TRIAL), *inner]
+    enders = [kind for kind in ENDERS for _ in range(left[kind])]
     folders = max(1, -(-len(enders) // ENDERS_PER_TRIAL))
     # Drivers of every kind in every folder, and an even share of the rest.
     return [*enders[::folders], *inner[::folders]]
+
+
+def flaky_network() -> list[Fault]:
+    """Every tenth request breaks, one way or another."""
+    kinds = ("error_500", "error_after", "reset_before", "reset_after", "truncated", "slow_body")
+    faults = [Fault(kind, probability=0.015, seconds=0.2) for kind in kinds]
+    return [*faults, Fault("cut_upload", method="PUT", probability=0.02)]
 
 
 @contextlib.contextmanager
@@ -196,9 +208,14 @@ def opened_store(name: str, folder: Path) -> Iterator[Store]:
         base.mkdir()
         yield Store(name, str(base), {})
         return
-    start = {"moto": moto_server, "rclone": rclone_server}[name]
+    start = rclone_server if name == "rclone" else moto_server
     with start(folder / name) as server, environment(server.env):
-        yield Store(name, server.create_bucket("chaos") + "/runs", server.env, server)
+        base = server.create_bucket("chaos") + "/runs"
+        if name != "flaky":
+            yield Store(name, base, server.env, server)
+            return
+        with fault_proxy(server.port, flaky_network()) as proxy:
+            yield Store(name, base, proxy.env, server)
 
 
 def parse(argv: Sequence[str] | None = None) -> tuple[Plan, Path | None, Path | None]:
@@ -206,7 +223,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[Plan, Path | None, Path | 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=100, help="strikes in all")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and victims")
-    parser.add_argument("--stores", default=",".join(STORES), help="of %(default)s")
+    parser.add_argument("--stores", default=",".join(STORES), help="of %(default)s,flaky")
     parser.add_argument("--kinds", default=",".join(KINDS), help="of %(default)s")
     parser.add_argument("--items", type=int, default=480, help="rows of a manifest")
     parser.add_argument("--system", choices=("noop", "instantmesh"), default="noop")
@@ -215,7 +232,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[Plan, Path | None, Path | 
     parser.add_argument("words", nargs="*", help="more settings, e.g. shard_size=8")
     options = parser.parse_args(argv)
     stores, kinds = options.stores.split(","), options.kinds.split(",")
-    for given, known in ((stores, STORES), (kinds, KINDS)):
+    for given, known in ((stores, (*STORES, *MORE_STORES)), (kinds, KINDS)):
         if strange := set(given) - set(known):
             parser.error(f"{', '.join(sorted(strange))}: none of {', '.join(known)}")
     if options.system != "noop":  # the other systems have no items that fail on demand

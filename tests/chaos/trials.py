@@ -24,6 +24,7 @@ from tests.chaos.kills import Victim, generate_line, outliving, victim
 from tests.chaos.materials import POISON, Material
 from tests.chaos.verdict import Damage, judge
 from tests.support.s3_servers import S3Server
+from workflows.verify import verify_uri
 
 ENDERS = ("driver", "startup", "drain")  # end the command
 INNER = ("replica", "child", "server")  # the command survives
@@ -108,7 +109,12 @@ class Scene:
 
     def judge(self, trial: Trial) -> None:
         """Open everything the run left."""
-        trial.damage.add(judge(self.storage, self.material.expected()))
+        found = judge(self.storage, self.material.expected())
+        verification = verify_uri(self.out)
+        if not found.total and (verification.faults or not verification.complete):
+            found.different = max(1, verification.faults)
+            found.details += [f"geco verify: {one.message}" for one in verification.shown]
+        trial.damage.add(found)
         trial.started += [process for one in self.victims for process in one.started]
         alive = outliving(self.victims)
         trial.damage.stuck += len(alive)

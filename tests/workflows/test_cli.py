@@ -135,6 +135,14 @@ def test_a_missing_run_is_all_that_is_asked_for(capsys: Capture) -> None:
     assert capsys.readouterr().err.endswith("arguments are required: RUN\n")
 
 
+@pytest.mark.parametrize("verb", ["plan", "generate"])
+def test_a_run_inside_its_manifest_is_refused(tmp_path: Path, capsys: Capture, verb: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    words = ("--manifest", tmp_path, "--out", tmp_path / "run", "--system", "noop")
+    assert geco(verb, *words, "engine=inline") == cli.REFUSED
+    assert "lies inside the manifest folder" in capsys.readouterr().err
+
+
 def test_a_manifest_on_the_web_is_refused_without_its_signature(capsys: Capture) -> None:
     url = "https://me:hidden@host/x.csv?X-Amz-Signature=hidden"
     assert geco("plan", "--manifest", url, "--system", "noop") == cli.REFUSED

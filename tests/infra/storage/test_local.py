@@ -70,6 +70,14 @@ def test_torn_temporaries_are_invisible_and_swept_by_age(store: LocalStorage) ->
     assert not torn.exists()
 
 
+def test_what_is_torn_in_the_folders_of_others_stays(store: LocalStorage) -> None:
+    torn = store.root / "thesis" / ".tmp-draft"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(b"ha")
+    assert store.sweep_temporary(torn.stat().st_mtime + 1) == 0
+    assert torn.exists()
+
+
 @pytest.mark.parametrize("key", ["", "../x", "a/../../x", "a//b", "."])
 def test_keys_do_not_leave_the_folder(store: LocalStorage, key: str) -> None:
     with pytest.raises(Fatal, match="refused storage key"):

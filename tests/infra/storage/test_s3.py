@@ -197,6 +197,7 @@ def test_stale_uploads_are_swept_by_age(rclone: S3Server, make_store) -> None:
         for key in ("run/assets/part", "elsewhere/part"):
             client.create_multipart_upload(Bucket=store.bucket, Key=key)
         assert store.sweep_temporary(time.time() - 3600) == 0
+        assert open_storage(f"s3://{store.bucket}").sweep_temporary(time.time() + 60) == 0
         assert store.sweep_temporary(time.time() + 60) == 1
         assert uploads(store) == 1  # of somebody else
 
