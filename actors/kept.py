@@ -119,7 +119,7 @@ def _previous_part(task: ShardTask, worker: Worker) -> pa.Table:
     key = part_key(task.shard.index, task.generation - 1)
     try:
         with worker.storage.open_for_pyarrow(key) as file:
-            return pq.ParquetFile(file).read(use_threads=False)
+            return pq.ParquetFile(file, page_checksum_verification=True).read(use_threads=False)
     except KeyError:
         if stored_summary(worker.storage, task.shard.index, task.generation) is not None:
             # Another command made this generation meanwhile and removed what it replaces.
@@ -128,6 +128,8 @@ def _previous_part(task: ShardTask, worker: Worker) -> pa.Table:
     except pa.ArrowInvalid as error:
         raise _broken(task, f"can not be read: {error}") from error
     except OSError as error:
+        if stored_summary(worker.storage, task.shard.index, task.generation - 1) is not None:
+            raise _broken(task, f"has damaged rows: {error}") from error
         raise Retryable(f"{key} can not be read: {error}", stage="commit") from error
 
 

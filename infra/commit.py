@@ -193,6 +193,12 @@ def rewrite_done(storage: Storage, summary: ShardSummary) -> None:
     _put_json(storage, done_key(summary.shard, summary.generation), summary.to_json())
 
 
+def discard_shard(storage: Storage, shard: int, generation: int) -> None:
+    """Give up the rows of a part, so that they are made again: its done record first."""
+    storage.delete(done_key(shard, generation))
+    storage.delete(part_key(shard, generation))
+
+
 def remove_leftover(storage: Storage, key: str) -> None:
     """Remove a partial or a crash record that nobody reads any more.
 

@@ -14,7 +14,7 @@ from typing import Any
 MAX_SHOWN_PER_KIND = 10
 _REPAIR = "geco repair"
 _AGAIN = "geco repair, then the geco generate that made the run"
-_REMAKE = "remove the done record and the part of the shard, then geco generate"
+_REMAKE = "geco repair --remake SHARD, then the geco generate that made the run"
 
 
 class Kind(StrEnum):

@@ -117,9 +117,13 @@ def repair(options: Namespace) -> int:
     """`geco repair`."""
     from workflows.repair import repair_text
 
-    sys.stdout.write(
-        repair_text(options.run_folder, store_config(options).s3, dry_run=options.dry_run)
+    text = repair_text(
+        options.run_folder,
+        store_config(options).s3,
+        dry_run=options.dry_run,
+        remake=options.remake or (),
     )
+    sys.stdout.write(text)
     return OK
 
 

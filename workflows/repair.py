@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from geco_core.config.run import S3Config
+from infra.remake import remake_shards
 from infra.repair import Act, repair_run
 from workflows.run_access import open_existing_run
 from workflows.words import counted
@@ -19,6 +20,7 @@ def repair_text(
     s3: S3Config | None = None,
     *,
     dry_run: bool = False,
+    remake: Sequence[int] = (),
     now: Callable[[], float] = time.time,
 ) -> str:
     """Repair the run at a path or URI and list the actions.
@@ -27,6 +29,7 @@ def repair_text(
         uri: of the run.
         s3: how a run at an `s3://` URI is reached.
         dry_run: list the actions without doing them.
+        remake: shards whose rows are given up instead; nothing else is repaired then.
         now: seconds since the epoch.
 
     Raises:
@@ -36,7 +39,11 @@ def repair_text(
     run = open_existing_run(uri, s3)
     done: Counter[Act] = Counter()
     lines: list[str] = []
-    for action in repair_run(run.storage, run.plan, now=now(), dry_run=dry_run):
+    if remake:
+        actions = remake_shards(run.storage, run.plan, remake, dry_run=dry_run)
+    else:
+        actions = repair_run(run.storage, run.plan, now=now(), dry_run=dry_run)
+    for action in actions:
         done[action.act] += 1
         if len(lines) < MAX_LINES:
             lines.append(f"{action.act.value:16} {action.message}")

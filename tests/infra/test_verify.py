@@ -107,7 +107,7 @@ def test_a_column_that_does_not_decode_is_found_and_can_not_be_repaired(run: Run
     path.write_bytes(bytes(data))
     result = verify_run(*run)
     assert kinds(result) == {Kind.PAGES_DAMAGED: 1}
-    assert "remove the done record and the part" in result.shown[0].remedy
+    assert "geco repair --remake" in result.shown[0].remedy
     assert not result.complete
 
 
