@@ -59,12 +59,11 @@ class Pool:
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, Call] = {}
 
-    def start(self, replica: int, *, spare: bool = False, avoid: Collection[str] = ()) -> None:
+    def start(self, replica: int, *, avoid: Collection[str] = ()) -> None:
         """Ask for an actor and load its system; it waits while there is no room for it.
 
         Args:
             replica: its id.
-            spare: it takes no CPU of its own: it replaces one that has just ended.
             avoid: ids of nodes it must not run on.
         """
         options = self._options
@@ -75,7 +74,7 @@ class Pool:
             extra["runtime_env"] = {"env_vars": thread_environment(options.threads)}
         actor_class = cast("Any", ray.remote(Replica)).options(
             num_gpus=options.num_gpus,
-            num_cpus=0 if spare else options.num_cpus,
+            num_cpus=options.num_cpus,
             max_restarts=0,
             max_concurrency=MAX_CONCURRENCY,
             **extra,

@@ -59,7 +59,7 @@ class Assignment:
 class Schedule:
     """State of the shards still to be made and of the replicas making them.
 
-    `replicas` and `nodes` hold what is known of each; `spares` are those that started as a spare.
+    `replicas` and `nodes` hold what is known of each.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Schedule:
         workers: int,
         crashes_before_isolation: int,
         crashes: Mapping[int, int] | None = None,
-        spares: int = 0,
     ) -> None:
         """Nobody works yet.
 
@@ -78,16 +77,12 @@ class Schedule:
             workers: replicas that work at once.
             crashes_before_isolation: deaths that make a shard run row by row.
             crashes: deaths of shards under earlier commands.
-            spares: replicas to keep loaded without work, from the first death on.
         """
         self.workers = workers
         self.replicas: dict[int, ReplicaState] = {}
         self._shards = Waiting(todo, crashes_before_isolation, crashes or {})
         self.nodes = Nodes()
         self.done = 0
-        self._spare_count = spares
-        self._deaths = 0
-        self.spares: set[int] = set()
         self._told: set[str] = set()
         self._node_losses: dict[int, int] = {}
         self._store_failures: dict[int, int] = {}
@@ -118,11 +113,8 @@ class Schedule:
         """Ids of replicas to start now: up to `workers`, never more than there is work for."""
         staying = [state for state in self.replicas.values() if not state.leaving]
         wanted = min(self.workers, self.waiting + sum(1 for state in staying if state.shards))
-        wanted += self._spare_count if self._deaths and self.waiting else 0
         fresh = []
-        for number in range(len(staying), wanted):
-            if number >= self.workers:
-                self.spares.add(self._next_replica)
+        for _ in range(len(staying), wanted):
             self.replicas[self._next_replica] = ReplicaState()
             fresh.append(self._next_replica)
             self._next_replica += 1
@@ -251,7 +243,6 @@ class Schedule:
         state = self.replicas.pop(replica, None)
         if state is None:
             return []
-        self._deaths += 1
         for shard in state.shards:
             self._shards.died_on(shard, state.node)
         return sorted(state.shards)

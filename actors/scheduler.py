@@ -127,8 +127,7 @@ class Scheduler:
 
     def _start_replicas(self) -> None:
         for replica in self._schedule.new_replicas():
-            spare = replica in self._schedule.spares
-            self._pool.start(replica, spare=spare, avoid=self._schedule.nodes.retired)
+            self._pool.start(replica, avoid=self._schedule.nodes.retired)
 
     def _submit(self, assignment: Assignment) -> None:
         shard = self._plan.shard(assignment.shard)

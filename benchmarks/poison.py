@@ -9,8 +9,8 @@ that holds the GIL, one that does not, memory without end, coordinates that are 
 mesh, and a mesh that ends the process that finishes it. The run must end by itself with every
 poison item failed under its own reason and all others done.
 
-Throughput outside the replays. A shard is *undisturbed* when none of its passes ended in a death,
-none of its batches was repeated and its finishing process did not die. Over the undisturbed shards:
+Throughput outside the replays. A shard is *undisturbed* when all its rows were done at the first
+attempt and none of its passes ended in a death. Over the undisturbed shards of the run with poison:
 
     busy    rows per second of fetching, preparing, generating and finishing
     wall    rows per second between a shard's start and its commit
@@ -62,7 +62,7 @@ class Verdict:
         wrong: rows that did not end as they must: `id: expected, found`.
         reasons: poison rows by reason.
         repeated_rows: rows that were generated more than once.
-        undisturbed: shards nothing had to be repeated for.
+        undisturbed: shards whose rows were all done at the first attempt.
     """
 
     items: int = 0
@@ -77,14 +77,14 @@ def judge(storage: LocalStorage, config: NoopConfig) -> Verdict:
     verdict = Verdict()
     crashed = crashed_shards(storage)
     seen: Counter[str] = Counter()
-    columns = ["item_id", "status", "reason", "stage", "attempts"]
+    columns = ["item_id", "status", "reason", "attempts"]
     for shard, generation in sorted(done_generations(storage).items()):
         with storage.open_for_pyarrow(part_key(shard, generation)) as file:
             rows = pq.read_table(file, columns=columns).to_pylist()
         seen.update(row["item_id"] for row in rows)
         for row in rows:
             _judge_row(row, config, verdict)
-        if shard not in crashed and not any(_disturbing(row) for row in rows):
+        if shard not in crashed and all(_at_first_attempt(row) for row in rows):
             verdict.undisturbed.add(shard)
     verdict.items = len(seen)
     verdict.wrong += [f"{item_id}: {count} rows" for item_id, count in seen.items() if count > 1]
@@ -102,8 +102,8 @@ def _judge_row(row: Mapping[str, Any], config: NoopConfig, verdict: Verdict) -> 
     verdict.repeated_rows += row["attempts"] > 1
 
 
-def _disturbing(row: Mapping[str, Any]) -> bool:
-    return row["attempts"] > 1 or row["reason"] in ("crashed", "timed_out", "out_of_memory")
+def _at_first_attempt(row: Mapping[str, Any]) -> bool:
+    return row["status"] == "done" and row["attempts"] == 1
 
 
 def rates(summaries: Iterable[ShardSummary]) -> dict[str, float]:

@@ -73,7 +73,7 @@ def run_ray(
         options = replace(replica_options(config, resources), inherit=own)
         if not config.cluster.address:  # elsewhere, waiting is what makes an autoscaler act
             check_resources(options, resources)
-        schedule = make_schedule(config, storage, order, options, resources, own=own)
+        schedule = make_schedule(config, storage, order, options, resources)
         progress.count_crashes(lambda: sum(schedule.crashes.values()))
         wanted = min(schedule.workers, len(order.shards))
         progress.note(f"loading the system on {counted(wanted, 'worker')}")
@@ -102,8 +102,6 @@ def make_schedule(
     order: WorkOrder,
     options: ReplicaOptions,
     resources: Mapping[str, float],
-    *,
-    own: bool,
 ) -> Schedule:
     """The schedule of an order.
 
@@ -113,7 +111,6 @@ def make_schedule(
         order: what to make.
         options: what a replica asks for.
         resources: of the cluster.
-        own: whether nobody else uses it.
     """
     workers = config.workers or default_workers(options, resources)
     return Schedule(
@@ -121,7 +118,6 @@ def make_schedule(
         workers=workers,
         crashes_before_isolation=config.crashes_before_isolation,
         crashes=known_crashes(storage, order),
-        spares=spare_workers(options, workers, resources) if own else 0,
     )
 
 
@@ -164,17 +160,6 @@ def default_workers(options: ReplicaOptions, resources: Mapping[str, float]) -> 
     cores = int(resources.get("CPU", 1) / options.threads)
     fitting = int(resources.get("memory", 0) / CPU_REPLICA_BYTES)
     return max(1, min(MAX_DEFAULT_CPU_WORKERS, cores, fitting))
-
-
-def spare_workers(options: ReplicaOptions, workers: int, resources: Mapping[str, float]) -> int:
-    """One replica to have ready for the next death, where that takes nothing from anybody.
-
-    That is on a machine of our own, if its memory, or the part of its GPUs that nobody uses, holds
-    one more. Elsewhere a waiting replica would be read as demand for another machine.
-    """
-    if options.num_gpus:
-        return int((workers + 1) * options.num_gpus <= resources.get("GPU", 0))
-    return int((workers + 1) * CPU_REPLICA_BYTES <= resources.get("memory", 0))
 
 
 def check_resources(options: ReplicaOptions, resources: Mapping[str, float]) -> None:

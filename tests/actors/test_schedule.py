@@ -150,22 +150,6 @@ def test_a_lost_node_is_no_crash_until_it_happens_again() -> None:
     assert not made.lost(0)
 
 
-def test_a_spare_is_loaded_after_the_first_death_and_works_after_the_next() -> None:
-    made = started(20, workers=1, spares=1)
-    assert made.new_replicas() == []
-    made.assignments()
-    for shard in made.died(0):
-        made.crashed(shard, 1, blamed=False, detail="")
-    assert made.new_replicas() == [1, 2]
-    assert made.spares == {2}
-    made.ready(1)
-    made.ready(2)
-    assert {a.replica for a in made.assignments()} == {1}
-    for shard in made.died(1):
-        made.crashed(shard, 2, blamed=False, detail="")
-    assert {a.replica for a in made.assignments()} == {2}
-
-
 def test_a_node_where_nothing_starts_is_retired_when_others_work() -> None:
     made = schedule(9, workers=2)
     good, bad = made.new_replicas()
@@ -182,7 +166,7 @@ def test_a_node_where_nothing_starts_is_retired_when_others_work() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_random_events_never_lose_or_repeat_a_shard(seed: int) -> None:
     rng = random.Random(seed)
-    made, done, crashes = schedule(30, workers=4, spares=1), set(), {}
+    made, done, crashes = schedule(30, workers=4), set(), {}
     for _ in range(5000):
         if made.finished:
             break

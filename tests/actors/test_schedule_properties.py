@@ -32,19 +32,14 @@ class ScheduleMachine(RuleBasedStateMachine):
         shards=st.integers(1, 12),
         workers=st.integers(1, 4),
         limit=st.integers(1, 3),
-        spares=st.integers(0, 2),
         crashes=st.dictionaries(st.integers(0, 11), st.integers(0, 3), max_size=3),
     )
-    def start(
-        self, shards: int, workers: int, limit: int, spares: int, crashes: dict[int, int]
-    ) -> None:
+    def start(self, shards: int, workers: int, limit: int, crashes: dict[int, int]) -> None:
         self.schedule = Schedule(
             range(shards), workers=workers, crashes_before_isolation=limit, crashes=crashes,
-            spares=spares,
         )  # fmt: skip
         self.limit = limit
         self.workers = workers
-        self.spares = spares
         self.todo = set(range(shards))
         self.crashes = Counter(crashes)
         self.held: dict[int, set[int]] = {}
@@ -64,7 +59,7 @@ class ScheduleMachine(RuleBasedStateMachine):
             assert replica not in self.held, "ids are never used twice"
             self.held[replica] = set()
         staying = [replica for replica in self.held if replica not in self.leaving]
-        assert len(staying) <= self.workers + self.spares
+        assert len(staying) <= self.workers
 
     @rule()
     def hand_out(self) -> None:

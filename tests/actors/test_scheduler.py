@@ -59,7 +59,7 @@ class Script:
         self.ended: list[int] = []
         self.told: list[int] = []
 
-    def start(self, replica: int, *, spare: bool = False, avoid: Collection[str] = ()) -> None:
+    def start(self, replica: int, *, avoid: Collection[str] = ()) -> None:
         self.started.append((replica, tuple(avoid)))
         room = [node for node in ("node0", "node1") if node not in avoid]
         node = min(room, key=list(self.where.values()).count)

@@ -45,12 +45,13 @@ def test_every_row_under_its_own_reason_is_right(store: LocalStorage) -> None:
     write(store, 0, [done("i0"), failed("i1", Reason.CRASHED), done("i2", 3)])
     write(store, 1, [done("i3"), failed("i4", Reason.EMPTY_MESH, "finish"), done("i5")])
     write(store, 2, [done("i6"), failed("i7", Reason.TIMED_OUT), done("i8")])
+    write(store, 3, [done("i9"), done("i10"), done("i11")])
     store.put_atomic(attempts_key(0), b"{}")
     verdict = judge(store, CONFIG)
     assert verdict.wrong == []
-    assert (verdict.items, verdict.repeated_rows) == (9, 1)
+    assert (verdict.items, verdict.repeated_rows) == (12, 1)
     assert verdict.reasons == {"crashed": 1, "empty_mesh": 1, "timed_out": 1}
-    assert verdict.undisturbed == {1}  # 0 crashed, 2 lost a process
+    assert verdict.undisturbed == {3}
 
 
 def test_wrong_rows_are_named(store: LocalStorage) -> None:
