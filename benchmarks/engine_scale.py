@@ -29,8 +29,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.driver_memory import write_manifest
 from benchmarks.machine import print_machine, save_result
+from benchmarks.manifests import write_manifest
 from geco_core.config.load import load
 from geco_core.config.run import RunConfig
 from infra.commit import rewrite_done

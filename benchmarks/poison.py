@@ -34,9 +34,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks.driver_memory import write_manifest
 from benchmarks.engine_scale import run_driver
 from benchmarks.machine import print_machine, save_result
+from benchmarks.manifests import write_manifest
 from geco_core.config.load import load
 from geco_core.systems.noop import NoopConfig, expected_reason
 from infra.commit import part_key

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.driver_memory import write_manifest
 from benchmarks.engine_scale import WORDS, misses, write_done_state
+from benchmarks.manifests import write_manifest
 from benchmarks.scale_driver import Timeline, peak_rss_mb
 from infra.run_state import read_state, todo_shards
 from infra.storage import LocalStorage

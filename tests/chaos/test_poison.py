@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.driver_memory import write_manifest
+from benchmarks.manifests import write_manifest
 from benchmarks.poison import parse, run_once
 
 
