@@ -147,7 +147,6 @@ class Asset:
         thumbnail_png: a small render, PNG bytes.
         mesh_stats: n_vertices, n_faces, bounds (6 floats: min xyz, max xyz), watertight,
             components, surface_area, volume.
-        lods: coarser versions of the file, finest first.
         notes: remarks of finishing, e.g. "2 small parts dropped".
     """
 
@@ -155,7 +154,6 @@ class Asset:
     glb_sha256: str
     thumbnail_png: bytes
     mesh_stats: Mapping[str, Any]
-    lods: tuple[bytes, ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,6 @@ class FinishConfig:
         texture_size: side of the texture in texels; 0 keeps vertex colours. Meshes that can not be
             unwrapped in time keep them too, with a note in the row.
         texture_padding: texels between charts.
-        lod_shares: decreasing shares of the faces, one further file per level.
-        draco: compress the geometry (KHR_draco_mesh_compression); needs the extra `draco`.
     """
 
     min_component_share: float = 0.0
@@ -27,8 +24,6 @@ class FinishConfig:
     face_budget: int | None = None
     texture_size: int = 0
     texture_padding: int = 2
-    lod_shares: tuple[float, ...] = ()
-    draco: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_component_share < 1.0:
@@ -40,6 +35,3 @@ class FinishConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.face_budget is not None and self.face_budget < 4:
             raise ValueError(f"face_budget must be at least 4, got {self.face_budget}")
-        shares = (1.0, *self.lod_shares, 0.0)
-        if any(a <= b for a, b in pairwise(shares)):
-            raise ValueError(f"lod_shares must decrease within 0 and 1, got {self.lod_shares}")

@@ -19,7 +19,7 @@ from geco_core.mesh.gate import check_mesh
 from geco_core.mesh.glb import write_glb
 from geco_core.mesh.holes import fill_small_holes
 from geco_core.mesh.inspect import mesh_stats
-from geco_core.mesh.simplify import level_chain, simplify
+from geco_core.mesh.simplify import simplify
 from geco_core.types import Asset, Mesh
 
 EXTRAS_FORMAT = 1
@@ -71,18 +71,13 @@ def finish_mesh(
         "center_offset": centre,
     }
 
-    def written(plain: Mesh) -> tuple[Mesh, bytes]:
-        final = _textured(plain, color_fn, centre, settings)
-        version = str(provenance.get("code_version", ""))
-        return final, write_glb(final, extras, name=item_id, version=version)
-
-    final, glb = written(shaped)
+    final = _textured(shaped, color_fn, centre, settings)
+    glb = write_glb(final, extras, name=item_id, version=str(provenance.get("code_version", "")))
     return Asset(
         glb=glb,
         glb_sha256=hashlib.sha256(glb).hexdigest(),
         thumbnail_png=_thumbnail(final, thumbnail_size),
         mesh_stats=mesh_stats(final),
-        lods=tuple(written(level)[1] for level in level_chain(shaped, settings.lod_shares)),
         notes=notes,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from actors.finishing import ChildFinisher
 from actors.finishing_process import _NURSERIES, Kind
 from actors.spec import WorkerSpec, build_worker, finishes_itself
 from actors.worker import worker_settings
+from geco_core.config.finish import FinishConfig
 from geco_core.config.load import load
 from geco_core.config.run import ColumnsConfig, RunConfig
 from geco_core.errors import BadItem, Fatal, Reason
@@ -40,7 +42,10 @@ def spec(tmp_path: Path, *words: str, overrides: tuple[str, ...] = ()) -> Worker
 
 
 def test_where_meshes_are_finished(tmp_path: Path) -> None:
-    assert build_worker(spec(tmp_path, "finish_isolation=inline")).finish is finish_mesh
+    inline = build_worker(spec(tmp_path, "finish_isolation=inline", "finish.face_budget=9")).finish
+    assert isinstance(inline, partial)
+    assert inline.func is finish_mesh
+    assert inline.keywords == {"settings": FinishConfig(face_budget=9)}
     assert isinstance(build_worker(spec(tmp_path)).finish, ChildFinisher)
     assert PLAIN in _NURSERIES  # it gets ready while the first items are made
 

@@ -19,6 +19,7 @@ CHANGED = [
     "stage_timeout_s.generate=20",
     "max_source_bytes=1000",
     "thumbnail_size=0",
+    "finish.face_budget=100",
     "save_every_s=5",
     "replica_memory_mb=900",
     "finish_isolation=inline",
