@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.machine import save_result
 from tests.chaos.kills import still_running
 from tests.chaos.materials import healthy_material, poisoned_material
 from tests.chaos.result import Result
@@ -258,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         result = run(plan, folder, tell, patient=True)
     if out is not None:
-        out.write_text(json.dumps(result.to_json(), indent=1) + "\n")
+        save_result("chaos", result.to_json(), out)
     sys.stdout.write(result.table())
     missing = sum(sum(some.values()) for some in plan.strikes.values()) - result.kills
     if missing > 0:
