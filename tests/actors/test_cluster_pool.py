@@ -251,6 +251,8 @@ def test_a_node_on_which_everything_dies_is_retired_and_no_row_is_blamed(nodes: 
     log.removeHandler(events)
     result = nodes.result()
     assert result.state.counts["done"] == ITEMS
-    assert 2 <= killed <= 4
+    # A strike counts once its shards came out clean elsewhere: how many replicas die meanwhile
+    # depends on how fast the good node is beside the restarts on the bad one.
+    assert 2 <= killed <= 20
     assert any("was retired" in remark for remark in result.remarks)
     assert last == {good.node_id}
