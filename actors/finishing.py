@@ -131,6 +131,8 @@ class ChildFinisher:
         self, mesh: Mesh, details: dict[str, Any], settings: FinishConfig, limit_s: float
     ) -> Asset:
         """Finish one mesh, once more if the process dies over it. Raises `BadItem`, `Fatal`."""
+        if mesh.color_fn is not None and not settings.texture_size:
+            mesh = replace(mesh, color_fn=None)  # megabytes that only a texture is baked from
         if settings != UNCHANGED:
             details = {**details, "settings": settings}
         death = None

@@ -26,6 +26,7 @@ from ray.exceptions import RayError
 
 from geco_core.config.run import ClusterConfig
 from geco_core.errors import Fatal
+from infra.environment import variables_set
 
 DASHBOARD_HOST = "127.0.0.1"
 _MEGABYTE = 2**20
@@ -110,16 +111,8 @@ def _environment(config: ClusterConfig, variables: dict[str, str]) -> Iterator[N
     if config.address:
         yield
         return
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
+    with variables_set(variables):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from geco_core.errors import ConfigError
 from infra.commit import discard_shard, done_key, part_key, remove_leftover
 from infra.plan import Plan
-from infra.repair import Act, Action
-from infra.retry import retried
+from infra.repair import Act, Action, carried_out
 from infra.storage import Storage
 from infra.survey_keys import survey_keys
 
@@ -46,7 +45,7 @@ def remake_shards(
                     storage, shard, generation
                 ),
             )
-            yield _performed(action, dry_run=dry_run)
+            yield carried_out(action, dry_run=dry_run)
         partials = [
             key for (owner, _), held in keys.partials.items() if owner == shard for key in held
         ]
@@ -57,10 +56,4 @@ def remake_shards(
                 shard,
                 lambda key=key: remove_leftover(storage, key),
             )
-            yield _performed(action, dry_run=dry_run)
-
-
-def _performed(action: Action, *, dry_run: bool) -> Action:
-    if not dry_run and action.perform is not None:
-        retried(action.perform)
-    return action
+            yield carried_out(action, dry_run=dry_run)

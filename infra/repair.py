@@ -90,13 +90,18 @@ def repair_run(
         Retryable, Fatal: the store failed; repairing again goes on.
     """
     for action in _actions(storage, plan, survey_keys(storage)):
-        if not dry_run and action.perform is not None:
-            retried(action.perform)
-        yield action
+        yield carried_out(action, dry_run=dry_run)
     before = now - STALE_TEMPORARY_S
     swept = len(unfinished_writes(storage, before)) if dry_run else storage.sweep_temporary(before)
     if swept:
         yield Action(Act.SWEEP_TEMPORARY, f"{swept} unfinished writes older than an hour")
+
+
+def carried_out(action: Action, *, dry_run: bool = False) -> Action:
+    """The action, after it was done unless this is a dry run. Raises `Retryable`, `Fatal`."""
+    if not dry_run and action.perform is not None:
+        retried(action.perform)
+    return action
 
 
 def adopt_finished(storage: Storage, plan: Plan, keys: RunKeys) -> Iterator[Action]:
@@ -107,9 +112,7 @@ def adopt_finished(storage: Storage, plan: Plan, keys: RunKeys) -> Iterator[Acti
         generations = keys.parts.get(shard, set()) | keys.done.get(shard, set())
         if shard < plan.shards and len(generations) > 1:
             for action in _shard_actions(storage, plan, keys, shard):
-                if action.perform is not None:
-                    retried(action.perform)
-                yield action
+                yield carried_out(action)
 
 
 def _actions(storage: Storage, plan: Plan, keys: RunKeys) -> Iterator[Action]:

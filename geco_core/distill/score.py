@@ -105,13 +105,7 @@ def vsd_loss(
         weighting: see `vsd_gradient`.
         reduction: see `with_gradient`; the paper's is `sum`.
     """
-    with torch.no_grad():
-        noisy = schedule.add_noise(x0.detach(), noise, t_B)
-        teacher_x0 = schedule.clean_from_velocity(noisy, teacher(noisy, t_B), t_B)
-        student_x0 = schedule.clean_from_velocity(noisy, student(noisy, t_B), t_B)
-        coefficients = schedule.coefficients(t_B, noisy)
-        gradient = vsd_gradient(x0, teacher_x0, student_x0, coefficients, weighting)
-    return with_gradient(x0, gradient, reduction)
+    return _distilled(x0, teacher, student, schedule, t_B, noise, weighting, reduction)
 
 
 def sds_loss(
@@ -128,11 +122,28 @@ def sds_loss(
 
     e_teacher - e is (a / s) (x0 - x0_teacher): the student's clean prediction becomes x0 itself.
     """
+    return _distilled(x0, teacher, None, schedule, t_B, noise, weighting, reduction)
+
+
+def _distilled(
+    x0: Tensor,
+    teacher: VelocityFn,
+    student: VelocityFn | None,
+    schedule: NoiseSchedule,
+    t_B: Tensor,
+    noise: Tensor,
+    weighting: Weighting,
+    reduction: Reduction,
+) -> Tensor:
+    """Both distillations; without a student its clean prediction is x0 itself."""
     with torch.no_grad():
         noisy = schedule.add_noise(x0.detach(), noise, t_B)
         teacher_x0 = schedule.clean_from_velocity(noisy, teacher(noisy, t_B), t_B)
+        student_x0 = x0.detach()
+        if student is not None:
+            student_x0 = schedule.clean_from_velocity(noisy, student(noisy, t_B), t_B)
         coefficients = schedule.coefficients(t_B, noisy)
-        gradient = vsd_gradient(x0, teacher_x0, x0.detach(), coefficients, weighting)
+        gradient = vsd_gradient(x0, teacher_x0, student_x0, coefficients, weighting)
     return with_gradient(x0, gradient, reduction)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from geco_core.errors import BadItem, Reason
-from geco_core.mesh.inspect import distinct_corners
+from geco_core.mesh.inspect import distinct_corners, face_areas
 from geco_core.types import Mesh
 
 STAGE = "finish"
@@ -64,12 +64,9 @@ def check_mesh(
 
 def degenerate_faces(mesh: Mesh) -> np.ndarray:
     """Bool [F]: repeated corners, or an area of no significance against the size of the mesh."""
-    faces_F3 = mesh.faces
-    vertices_N3 = mesh.vertices.astype(np.float64)
-    a_F3, b_F3, c_F3 = (vertices_N3[faces_F3[:, corner]] for corner in range(3))
-    area_F = 0.5 * np.linalg.norm(np.cross(b_F3 - a_F3, c_F3 - a_F3), axis=1)
-    diagonal_sq = float(np.sum(np.ptp(vertices_N3, axis=0) ** 2))
-    return ~distinct_corners(faces_F3) | (area_F <= DEGENERATE_AREA * diagonal_sq)
+    diagonal_sq = float(np.sum(np.ptp(mesh.vertices.astype(np.float64), axis=0) ** 2))
+    small_F = face_areas(mesh) <= DEGENERATE_AREA * diagonal_sq
+    return ~distinct_corners(mesh.faces) | small_F
 
 
 def _check_shapes(mesh: Mesh, item_id: str | None) -> None:

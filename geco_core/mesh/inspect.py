@@ -32,7 +32,6 @@ def mesh_stats(mesh: Mesh) -> dict[str, Any]:
     watertight = is_watertight(faces_F3)
     vertices_N3 = mesh.vertices.astype(np.float64)
     a_F3, b_F3, c_F3 = (vertices_N3[mesh.faces[:, corner]] for corner in range(3))
-    area = 0.5 * float(np.linalg.norm(np.cross(b_F3 - a_F3, c_F3 - a_F3), axis=1).sum())
     volume = float(np.einsum("fi,fi->", a_F3, np.cross(b_F3, c_F3))) / 6.0
     low_3, high_3 = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     return {
@@ -41,7 +40,7 @@ def mesh_stats(mesh: Mesh) -> dict[str, Any]:
         "bounds": [float(value) for value in (*low_3, *high_3)],
         "watertight": watertight,
         "components": count_components(faces_F3),
-        "surface_area": area,
+        "surface_area": float(face_areas(mesh).sum()),
         "volume": volume if watertight else None,
     }
 
@@ -79,10 +78,17 @@ def is_watertight(faces_F3: np.ndarray) -> bool:
     return unique and bool(np.array_equal(forward_E, backward_E))
 
 
-def count_components(faces_F3: np.ndarray) -> int:
-    """Number of parts of the surface that share no corner."""
+def face_areas(mesh: Mesh) -> np.ndarray:
+    """Float64 [F]: areas in squared units of the mesh."""
+    vertices_N3 = mesh.vertices.astype(np.float64)
+    a_F3, b_F3, c_F3 = (vertices_N3[mesh.faces[:, corner]] for corner in range(3))
+    return 0.5 * np.linalg.norm(np.cross(b_F3 - a_F3, c_F3 - a_F3), axis=1)
+
+
+def face_components(faces_F3: np.ndarray) -> np.ndarray:
+    """Int64 [F]: number of the part each face belongs to, from 0; parts share no corner."""
     if len(faces_F3) == 0:
-        return 0
+        return np.zeros(0, dtype=np.int64)
     used, compact = np.unique(faces_F3, return_inverse=True)
     compact_F3 = compact.reshape(-1, 3)
     rows = np.concatenate([compact_F3[:, 0], compact_F3[:, 1]])
@@ -90,8 +96,13 @@ def count_components(faces_F3: np.ndarray) -> int:
     graph = coo_array(
         (np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(used), len(used))
     )
-    count, _ = connected_components(graph, directed=False)
-    return int(count)
+    _, labels_U = connected_components(graph, directed=False)
+    return labels_U[compact_F3[:, 0]].astype(np.int64)
+
+
+def count_components(faces_F3: np.ndarray) -> int:
+    """Number of parts of the surface that share no corner."""
+    return int(face_components(faces_F3).max(initial=-1)) + 1
 
 
 def distinct_corners(faces_F3: np.ndarray) -> np.ndarray:

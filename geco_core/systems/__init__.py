@@ -6,6 +6,7 @@ Builders import their models only when called, so that listing systems costs not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from geco_core.config.convert import suggest
@@ -29,38 +30,26 @@ def _describe_noop(preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
     return to_dict(noop_config(preset, overrides))
 
 
-def _build_instantmesh(preset: str, overrides: Sequence[str]) -> System:
-    from geco_core.systems.instantmesh import build_instantmesh  # noqa: PLC0415 - lazy by design
-
-    return build_instantmesh(preset, overrides)
-
-
-def _describe_instantmesh(preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
-    from geco_core.config.models import InstantMeshConfig  # noqa: PLC0415 - lazy by design
-
-    return to_dict(load(InstantMeshConfig, preset_path("instantmesh", preset), overrides))
-
-
-def _build_geco(preset: str, overrides: Sequence[str]) -> System:
+def _build_chain(name: str, preset: str, overrides: Sequence[str]) -> System:
     from geco_core.systems.instantmesh import build_chain  # noqa: PLC0415 - lazy by design
 
-    return build_chain("geco", preset, overrides)
+    return build_chain(name, preset, overrides)
 
 
-def _describe_geco(preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
+def _describe_chain(name: str, preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
     from geco_core.config.models import InstantMeshConfig  # noqa: PLC0415 - lazy by design
 
-    return to_dict(load(InstantMeshConfig, preset_path("geco", preset), overrides))
+    return to_dict(load(InstantMeshConfig, preset_path(name, preset), overrides))
 
 
 SYSTEMS: dict[str, Builder] = {
-    "geco": _build_geco,
-    "instantmesh": _build_instantmesh,
+    "geco": partial(_build_chain, "geco"),
+    "instantmesh": partial(_build_chain, "instantmesh"),
     "noop": _build_noop,
 }
 _DESCRIBERS: dict[str, Describer] = {
-    "geco": _describe_geco,
-    "instantmesh": _describe_instantmesh,
+    "geco": partial(_describe_chain, "geco"),
+    "instantmesh": partial(_describe_chain, "instantmesh"),
     "noop": _describe_noop,
 }
 

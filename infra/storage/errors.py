@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from http.client import HTTPException
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -193,3 +195,18 @@ def _retryable(text: str, verb: str, name: str) -> Retryable:
         remedy="run the same command again; check s3.endpoint_url and the network",
         stage=STAGE,
     )
+
+
+def each_page(
+    pages: Iterable[dict[str, Any]], failed: Callable[[Exception], Exception]
+) -> Iterator[dict[str, Any]]:
+    """Pages of a listing; a client's error on the way becomes what `failed` makes of it."""
+    left = iter(pages)
+    while True:
+        try:
+            page = next(left)
+        except StopIteration:
+            return
+        except CLIENT_ERRORS as error:
+            raise failed(error) from None
+        yield page

@@ -8,7 +8,7 @@ from typing import Any
 
 from geco_core.config.run import S3Config
 from infra.storage.client import s3_client
-from infra.storage.errors import CLIENT_ERRORS, translated
+from infra.storage.errors import CLIENT_ERRORS, each_page, translated
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,9 @@ def neighbours(config: S3Config, bucket: str, prefix: str) -> list[str]:
 
 def _pages(config: S3Config, bucket: str, **arguments: Any) -> Iterator[dict[str, Any]]:
     paginator = s3_client(config).get_paginator("list_objects_v2")
-    pages = iter(paginator.paginate(Bucket=bucket, **arguments))
-    while True:
-        try:
-            page = next(pages)
-        except StopIteration:
-            return
-        except CLIENT_ERRORS as error:
-            place = f"s3://{bucket}/{arguments['Prefix']}"
-            raise translated(error, "list", place) from None
-        yield page
+    place = f"s3://{bucket}/{arguments['Prefix']}"
+    pages = paginator.paginate(Bucket=bucket, **arguments)
+    yield from each_page(pages, lambda error: translated(error, "list", place))
 
 
 def _tag(answer: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from geco_core.config.run import S3Config
 from geco_core.errors import ConfigError, Fatal, Retryable
 from infra.storage.client import s3_client
-from infra.storage.errors import CLIENT_ERRORS, translated
+from infra.storage.errors import CLIENT_ERRORS, each_page, translated
 from infra.storage.protocol import SWEPT_FOLDERS, TEMPORARY_PREFIX, Data, checked_key
 from infra.storage.upload import Target, upload
 from infra.telemetry import log_event
@@ -153,17 +153,9 @@ class S3Storage:
                 raise translated(error, "abort an upload of", f"{self.bucket}/{name}") from None
 
     def _pages(self, operation: str, prefix: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        pages = iter(
-            self._client().get_paginator(operation).paginate(Bucket=self.bucket, **arguments)
-        )
-        while True:
-            try:
-                page = next(pages)
-            except StopIteration:
-                return
-            except CLIENT_ERRORS as error:
-                raise self._error(error, "list", prefix) from None
-            yield page
+        paginator = self._client().get_paginator(operation)
+        pages = paginator.paginate(Bucket=self.bucket, **arguments)
+        yield from each_page(pages, lambda error: self._error(error, "list", prefix))
 
     def _asked(self, operation: str, verb: str, key: str, **arguments: str) -> dict[str, Any]:
         """One request and its answer. boto3 repeats requests; an answer whose reading breaks off,

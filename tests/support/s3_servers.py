@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.environment import variables_set
+
 READY_WITHIN_S = 60.0
 ATTEMPTS_AT_A_PORT = 5
 ACCESS_KEY = "AKIATESTONLY00000001"
@@ -146,19 +148,7 @@ def client_environment(
     }
 
 
-@contextlib.contextmanager
-def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set variables of this process for the length of the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+environment = variables_set
 
 
 def boto_client(endpoint_url: str) -> Any:
