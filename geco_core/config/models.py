@@ -114,8 +114,10 @@ class ViewRigConfig:
 class MultiViewConfig:
     """Zero123++: reference-attention UNet, codec, towers, schedule, rig.
 
-    `condition_channels` adds the clean condition latents (repeated into every view cell), per-view
+    `condition_channels` adds the condition latents (repeated into every view cell), per-view
     coordinates (2) and a one-hot view index (V) to the UNet input; off in the published model.
+    `noised_channels` lets these channels carry what the reference pass reads: latents noised to
+    its timestep for teacher and score networks, clean ones for the one-step generator.
     `ramp` None means: read it from the checkpoint folder (`model_index.json`).
     """
 
@@ -127,6 +129,7 @@ class MultiViewConfig:
     rig: ViewRigConfig = field(default_factory=ViewRigConfig)
     condition_size: int = 512
     condition_channels: bool = False
+    noised_channels: bool = False
     condition_latent_gain: float = 1.0
     background: Literal["white", "gray"] = "white"
     foreground_ratio: float = 0.85

@@ -14,7 +14,7 @@ Legend: B batch, T own tokens, R reference tokens, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,19 +34,23 @@ class ReferenceFeatures:
 
     Attributes:
         layers: processor name -> hidden states [B, R, D] entering that self-attention layer.
+        latents: the latents [B, c, h, w] that the pass read, noised or clean.
     """
 
     layers: Mapping[str, Tensor]
+    latents: Tensor
 
     def repeat_interleave(self, count: int) -> ReferenceFeatures:
         """Every batch row `count` times in place: (r0, r0, r1, r1, ...)."""
-        return ReferenceFeatures(
-            {name: x.repeat_interleave(count, dim=0) for name, x in self.layers.items()}
-        )
+        return self._each(lambda x: x.repeat_interleave(count, dim=0))
 
     def detach(self) -> ReferenceFeatures:
         """The same features, cut from the graph."""
-        return ReferenceFeatures({name: x.detach() for name, x in self.layers.items()})
+        return self._each(lambda x: x.detach())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> ReferenceFeatures:
+        layers = {name: change(x) for name, x in self.layers.items()}
+        return ReferenceFeatures(layers, change(self.latents))
 
 
 @dataclass
@@ -61,9 +65,9 @@ class ReferenceWriter:
         self.layers.setdefault(name, hidden_BTD)
         return hidden_BTD
 
-    def features(self) -> ReferenceFeatures:
-        """What was stored."""
-        return ReferenceFeatures(dict(self.layers))
+    def features(self, latents_Bchw: Tensor) -> ReferenceFeatures:
+        """What was stored by a pass over these latents."""
+        return ReferenceFeatures(dict(self.layers), latents_Bchw)
 
 
 @dataclass(frozen=True)

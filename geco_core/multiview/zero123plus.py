@@ -4,8 +4,8 @@ Follows Zero123++ v1.2 (arXiv 2310.15110): reference attention and a CLIP image 
 condition. InstantMesh's white-background use of it (arXiv 2404.07191) is the default; GECO's
 one-step use (arXiv 2405.20327) is added: clean condition latents in the reference pass and
 x0 = a_T z - s_T v. What differs: every random draw is an argument; passes are explicit methods;
-`condition_channels` optionally repeats the clean condition latents into every view cell as further
-input channels (off in the published model; micro models need it to learn in minutes).
+`condition_channels` optionally repeats the condition latents into every view cell as further input
+channels (off in the published model; micro models need it to learn in minutes).
 
 Length: conditions, passes, sampling and decoding of one model are read together.
 
@@ -174,12 +174,14 @@ class Zero123Plus(nn.Module):
         latents_Bchw = condition.latents.float()
         if noise_Bchw is not None:
             latents_Bchw = self.schedule.add_noise(latents_Bchw, noise_Bchw.to(latents_Bchw), t)
+        inputs_BCHW = latents_Bchw
         if self.config.condition_channels:
+            seen_Bchw = latents_Bchw if self.config.noised_channels else condition.latents
             planes = reference_planes(self._views, *latents_Bchw.shape[-2:], like=latents_Bchw)
-            latents_Bchw = self._with_channels(latents_Bchw, condition.latents, planes)
+            inputs_BCHW = self._with_channels(latents_Bchw, seen_Bchw, planes)
         writer = ReferenceWriter()
-        self._run_unet(latents_Bchw, t, condition.states, writer)
-        return writer.features()
+        self._run_unet(inputs_BCHW, t, condition.states, writer)
+        return writer.features(latents_Bchw)
 
     def main_pass(
         self,
@@ -195,11 +197,11 @@ class Zero123Plus(nn.Module):
         x_BCHW = sample_BcHW.float()
         if self.config.condition_channels:
             rows, columns = self.config.rig.rows, self.config.rig.columns
-            height, width = condition.latents.shape[-2:]
-            planes = tile_planes(rows, columns, height, width, like=x_BCHW)
-            x_BCHW = self._with_channels(
-                x_BCHW, condition.latents.repeat(1, 1, rows, columns), planes
-            )
+            noised = self.config.noised_channels and reference is not None
+            seen_Bchw = reference.latents if noised else condition.latents
+            planes = tile_planes(rows, columns, *seen_Bchw.shape[-2:], like=x_BCHW)
+            seen_BcHW = seen_Bchw.expand(len(x_BCHW), -1, -1, -1).repeat(1, 1, rows, columns)
+            x_BCHW = self._with_channels(x_BCHW, seen_BcHW, planes)
         reader = None if reference is None else ReferenceReader(reference)
         return self._run_unet(x_BCHW, t, condition.states, reader).float()
 
@@ -282,9 +284,9 @@ class Zero123Plus(nn.Module):
             return_dict=False,
         )[0]
 
-    def _with_channels(self, x_BcHW: Tensor, clean_BcHW: Tensor, planes_PHW: Tensor) -> Tensor:
+    def _with_channels(self, x_BcHW: Tensor, seen_BcHW: Tensor, planes_PHW: Tensor) -> Tensor:
         planes = planes_PHW.expand(x_BcHW.shape[0], -1, -1, -1)
-        return torch.cat([x_BcHW, clean_BcHW.to(x_BcHW), planes], dim=1)
+        return torch.cat([x_BcHW, seen_BcHW.to(x_BcHW), planes], dim=1)
 
     @property
     def _views(self) -> int:
