@@ -115,20 +115,19 @@ class ChildFinisher:
             "source_sha256": source_sha256,
         }
         limit = self._start_timeout_s if limit_s is None else limit_s
+        whole = _Time(limit)
         if not self._settings.texture_size:
-            return self._tried(mesh, details, self._settings, limit)
-        begun = self._clock()
+            return self._tried(mesh, details, self._settings, whole)
         try:
-            return self._tried(mesh, details, self._settings, limit * TEXTURE_SHARE)
+            return self._tried(mesh, details, self._settings, whole.share(TEXTURE_SHARE))
         except (BadItem, MemoryError) as error:
             why = error.message if isinstance(error, BadItem) else "memory ended"
             plain = replace(self._settings, texture_size=0)
-            left = max(limit * (1 - TEXTURE_SHARE) / 2, limit - (self._clock() - begun))
-            asset = self._tried(mesh, details, plain, left)
+            asset = self._tried(mesh, details, plain, whole)
             return replace(asset, notes=(*asset.notes, f"no texture: {why}"))
 
     def _tried(
-        self, mesh: Mesh, details: dict[str, Any], settings: FinishConfig, limit_s: float
+        self, mesh: Mesh, details: dict[str, Any], settings: FinishConfig, time_left: _Time
     ) -> Asset:
         """Finish one mesh, once more if the process dies over it. Raises `BadItem`, `Fatal`."""
         if mesh.color_fn is not None and not settings.texture_size:
@@ -138,19 +137,22 @@ class ChildFinisher:
         death = None
         for _ in range(TRIES):
             try:
-                return self._finish(mesh, details, limit_s)
+                return self._finish(mesh, details, time_left)
             except _Died as died:
                 death = died
+            if time_left.left_s <= 0:
+                break
         raise _bad(death, details["item_id"]) from None
 
-    def _finish(self, mesh: Mesh, details: dict[str, Any], limit_s: float) -> Asset:
+    def _finish(self, mesh: Mesh, details: dict[str, Any], time_left: _Time) -> Asset:
         worker, reusable = self._borrow(), False
+        begun = self._clock()
         try:
-            answer = worker.ask((mesh, details), self._clock() + limit_s, self._clock)
+            answer = worker.ask((mesh, details), begun + time_left.left_s, self._clock)
             reusable = not isinstance(answer, MemoryError)
         except TimeoutError:
             raise BadItem(
-                f"finishing took longer than {limit_s:.3g} s",
+                f"finishing took longer than {time_left.limit_s:.3g} s",
                 reason=Reason.TIMED_OUT,
                 item_id=details["item_id"],
                 stage="finish",
@@ -162,6 +164,7 @@ class ChildFinisher:
                 self._give_back(worker)
             else:
                 worker.end()
+            time_left.spend(self._clock() - begun)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -208,6 +211,26 @@ def warm_up(finish: Callable[..., Asset], thumbnail_size: int) -> None:
         finish.warm_up()
         return
     finish(TETRAHEDRON, item_id="", seed=0, provenance={}, thumbnail_size=thumbnail_size)
+
+
+class _Time:
+    """Seconds that a mesh may take, however many tries they are spent on. Waiting for a process to
+    start does not count: that is no fault of the mesh.
+    """
+
+    def __init__(self, limit_s: float, within: _Time | None = None) -> None:
+        self.limit_s = self.left_s = limit_s
+        self._within = within
+
+    def share(self, share: float) -> _Time:
+        """A part of it; what is spent of the part is spent of the whole."""
+        return _Time(self.left_s * share, self)
+
+    def spend(self, seconds: float) -> None:
+        """Take off."""
+        self.left_s -= seconds
+        if self._within is not None:
+            self._within.spend(seconds)
 
 
 class _Died(Exception):

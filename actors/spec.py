@@ -10,21 +10,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+
 from actors.finishing import ChildFinisher
 from actors.shard_worker import Finish, Worker, WorkerSettings
 from actors.watchdog import NoWatchdog, Watchdog
 from geco_core.config.load import difference, fingerprint
 from geco_core.errors import Fatal
-from geco_core.systems import build_system, describe_system
+from geco_core.mesh.draco import check_finish
+from geco_core.systems import build_system, describe_system, describe_weights
 from geco_core.types import System
 from infra.commit import SYSTEM_KEY, create_once
 from infra.dataset import RowContext
+from infra.extra_columns import TARGETS, extra_columns
 from infra.fetch import Fetcher
+from infra.finish_columns import finish_columns
 from infra.manifest import Manifest
 from infra.plan import load_duplicates
 from infra.retry import retried
 from infra.rows import RowReader
 from infra.storage import open_storage
+from infra.targets.place import StoreAddress
 from infra.weights import cache_folder, local_overrides
 
 FETCH_SHARE = 0.9
@@ -43,6 +49,8 @@ class WorkerSpec:
         code_version: recorded in every row.
         settings: of the worker.
         conditional_put: what is known about the store, so that workers need not probe it.
+        finish_columns: names of the columns of finishing that the rows of the run have.
+        target_store: where targets are kept by content; None for systems that make none.
     """
 
     run_uri: str
@@ -53,6 +61,8 @@ class WorkerSpec:
     code_version: str
     settings: WorkerSettings
     conditional_put: bool = False
+    finish_columns: tuple[str, ...] = ()
+    target_store: StoreAddress | None = None
 
 
 def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None = None) -> Worker:
@@ -66,6 +76,10 @@ def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None 
     storage = open_storage(spec.run_uri, s3, conditional_put=spec.conditional_put)
     finish = _finish(spec)  # its process starts while the system loads
     system, digest = _build_system(spec)
+    if spec.system == TARGETS:
+        from actors.targets import with_store  # noqa: PLC0415 - it reads pictures
+
+        system = with_store(system, spec.target_store, s3)
     provenance: dict[str, Any] = {
         **system.provenance(),
         **digest,
@@ -79,7 +93,7 @@ def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None 
         reader=RowReader(spec.manifest, storage, load_duplicates(spec.manifest, storage, s3), s3),
         storage=storage,
         settings=spec.settings,
-        context=RowContext(spec.system, spec.preset, provenance),
+        context=RowContext(spec.system, spec.preset, provenance, _columns(spec)),
         finish=finish,
         fetcher=_fetcher(spec),
         device_lock=threading.Lock(),
@@ -88,13 +102,19 @@ def build_worker(spec: WorkerSpec, *, name: str = "", watchdog: Watchdog | None 
     )
 
 
+def _columns(spec: WorkerSpec) -> pa.Schema:
+    """What the rows have beside the columns of every run."""
+    return pa.schema([*finish_columns(spec.finish_columns), *extra_columns(spec.system)])
+
+
 def _build_system(spec: WorkerSpec) -> tuple[System, dict[str, str]]:
     """The system, and its configuration's digest where local copies of weights took the place of
     `s3://` ones: rows must not depend on where a machine keeps its cache.
     """
     described = describe_system(spec.system, spec.preset, spec.overrides)
     weights = described.get("weights") or {}
-    local = retried(lambda: local_overrides(weights, spec.settings.s3, cache_folder()))
+    files = describe_weights(spec.system, spec.preset, spec.overrides).files
+    local = retried(lambda: local_overrides(weights, spec.settings.s3, cache_folder(), files))
     system = build_system(spec.system, spec.preset, (*spec.overrides, *local))
     return system, {"config_digest": fingerprint(described)} if local else {}
 
@@ -107,6 +127,7 @@ def finishes_itself(spec: WorkerSpec) -> bool:
 
 def _finish(spec: WorkerSpec) -> Finish:
     settings = spec.settings
+    check_finish(settings.finish)
     if settings.finish_isolation == "child":
         child = ChildFinisher(
             settings.finish_memory_mb,

@@ -17,7 +17,7 @@ from actors.item_run import ItemRun
 from actors.memory import is_out_of_memory
 from actors.worker import Worker
 from geco_core.errors import BadItem, Reason, Retryable
-from geco_core.types import Asset, Condition, Generated, Item, Mesh
+from geco_core.types import Asset, Condition, Generated, Item, Mesh, MeshRow
 from infra.fetch import FetchTimeout
 
 T = TypeVar("T")
@@ -88,14 +88,16 @@ def finish(run: ItemRun, result: Generated, worker: Worker) -> None:
         run.failed_by(result, "generate")
         return
     begun = worker.clock()
+    row = result if isinstance(result, MeshRow) else MeshRow(result, {})
     try:
-        asset = _finished(run, result, worker)
+        asset = _finished(run, row.mesh, worker)
     except Exception as error:  # noqa: BLE001 - the stage border
         run.add_time("finish", worker.clock() - begun)
         run.failed_by(error, "finish")
         return
     run.add_time("finish", worker.clock() - begun)
-    run.done(asset)
+    columns = {**asset.columns, **row.columns}
+    run.done(replace(asset, columns=columns, notes=(*row.notes, *asset.notes)))
 
 
 def _prepared(run: ItemRun, item: Item, worker: Worker) -> Condition:

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from geco_core.surface.tables import tables_on
 
-_CPU = torch.device("cpu")
-
 
 def rowwise_flexicubes(
     x: Tensor,
@@ -28,7 +26,7 @@ def rowwise_flexicubes(
     training: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Vertices, faces (flipped quads first) and deviation for raw weights of all cubes."""
-    tables = tables_on(_CPU)
+    tables = tables_on(x.device)
     inside = (s < 0)[cubes]
     surface = inside.any(1) & ~inside.all(1)
     beta = (torch.tanh(beta) * weight_scale + 1)[surface]
@@ -47,7 +45,7 @@ def rowwise_flexicubes(
     edge_of = edge_of.view(-1, 12)
 
     vertices, deviations, gammas = [], [], []
-    vertex_of = torch.full(edge_of.shape, -1)
+    vertex_of = torch.full(edge_of.shape, -1, device=x.device)
     total = 0
     for count in range(1, 5):
         rows = (tables.num_loops[cases] == count).nonzero().view(-1)
@@ -82,12 +80,13 @@ def rowwise_flexicubes(
 
 def _cases(inside: Tensor, surface: Tensor, res: tuple[int, int, int]) -> Tensor:
     """Resolved case ids of the surface cubes, through a volume of flags."""
-    tables = tables_on(_CPU)
-    cases = (inside[surface].long() * (1 << torch.arange(8))).sum(1)
-    volume = torch.zeros(surface.shape[0], dtype=torch.bool)
+    device = surface.device
+    tables = tables_on(device)
+    cases = (inside[surface].long() * (1 << torch.arange(8, device=device))).sum(1)
+    volume = torch.zeros(surface.shape[0], dtype=torch.bool, device=device)
     volume[surface] = tables.flagged[cases]
     padded = torch.nn.functional.pad(volume.view(res), (1, 1, 1, 1, 1, 1))
-    x, y, z = torch.meshgrid(*(torch.arange(r) for r in res), indexing="ij")
+    x, y, z = torch.meshgrid(*(torch.arange(r, device=device) for r in res), indexing="ij")
     position = torch.stack([x, y, z], -1).reshape(-1, 3)[surface] + 1
     near = position + tables.flip_direction[cases]
     flip = tables.flagged[cases] & padded[near[:, 0], near[:, 1], near[:, 2]]
@@ -120,6 +119,6 @@ def _faces(
     q = points[quads]
     centre = g02[:, None] * (q[:, 0] + q[:, 2]) / 2 + g13[:, None] * (q[:, 1] + q[:, 3]) / 2
     centre = centre / (g02 + g13 + 1e-8)[:, None]
-    new = (points.shape[0] + torch.arange(len(quads)))[:, None].expand(-1, 4)
+    new = (points.shape[0] + torch.arange(len(quads), device=quads.device))[:, None].expand(-1, 4)
     faces = torch.stack([quads, quads[:, [1, 2, 3, 0]], new], -1).reshape(-1, 3)
     return torch.cat([points, centre]), faces

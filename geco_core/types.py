@@ -148,6 +148,7 @@ class Asset:
         mesh_stats: n_vertices, n_faces, bounds (6 floats: min xyz, max xyz), watertight,
             components, surface_area, volume.
         notes: remarks of finishing, e.g. "2 small parts dropped".
+        columns: values of the columns a system adds to the row (`infra.extra_columns`).
     """
 
     glb: bytes
@@ -155,6 +156,57 @@ class Asset:
     thumbnail_png: bytes
     mesh_stats: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MeshRow:
+    """A mesh to be finished, with values of the columns its system adds to the row, and remarks."""
+
+    mesh: Mesh
+    columns: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a teacher made of one condition: what distillation trains on.
+
+    The initial noise is not stored: `z` makes it again from the seed. K renders of side R.
+
+    Attributes:
+        item_id: of the manifest row.
+        seed: of every draw of the item.
+        condition: uint8 [S, S, 3] sRGB, framed, on the teacher's background.
+        latents: float16 [c, H, W], the teacher's sample of the tile as its U-Net sees it; [0] where
+            it was not read.
+        renders: uint8 [K, R, R, 4], straight alpha = mask, white where alpha is 0.
+        w2c: float32 [K, 4, 4], world-to-camera of the renders, OpenGL axes.
+        fov_deg: vertical field of view of the renders.
+        key: content address: hex digest of condition, seed, teacher and settings.
+        teacher_digest: hex digest of the teacher's weights and configuration.
+        digests: `condition`, `settings`, `weights`: what else the key is made of, hex.
+    """
+
+    item_id: str
+    seed: int
+    condition: np.ndarray
+    latents: np.ndarray
+    renders: np.ndarray
+    w2c: np.ndarray
+    fov_deg: float
+    key: str
+    teacher_digest: str
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def z(self, shape: Sequence[int]) -> torch.Tensor:
+        """The noise the teacher's sample started from, float32 [*shape].
+
+        `shape` is that of the latents, (c, H, W).
+        """
+        from geco_core.diffusion.noise import INITIAL, ItemNoise  # noqa: PLC0415 - torch is slow
+
+        return ItemNoise([self.seed]).draw(INITIAL, shape)[0]
 
 
 @dataclass(frozen=True)
@@ -177,7 +229,7 @@ class Shard:
         return f"{self.index:06d}"
 
 
-Generated = Mesh | Asset | BadItem  # an Asset is finished already and is stored as it is
+Generated = Mesh | MeshRow | Asset | BadItem  # an Asset is finished already and stored as it is
 
 
 @runtime_checkable

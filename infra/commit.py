@@ -245,6 +245,15 @@ def put_duplicates(storage: Storage, key: str, rows: np.ndarray) -> None:
     storage.put_atomic(key, rows.astype("<i8").tobytes(), only_if_absent=True)
 
 
+def put_target(storage: Storage, key: str, data: bytes, *, replace: bool = False) -> bool:
+    """Keep a target under its content address: the first one stands, unless it is replaced.
+
+    Returns:
+        Whether ours was written.
+    """
+    return storage.put_atomic(key, data, only_if_absent=not replace)
+
+
 def put_report(storage: Storage, page: bytes) -> None:
     """Publish the report page, in place of an earlier one."""
     storage.put_atomic(REPORT_KEY, page)

@@ -2,8 +2,8 @@
 
 zstd, row groups of 32 rows, statistics on the short columns only: a reader can skip groups by id or
 status, and a group of 32 meshes stays well under 128 MB. Groups of tiny rows hold more of them, up
-to 1 MB, because every group costs as much as hundreds of such rows. The footer repeats the shard's
-summary so that `done/` can be rebuilt from it.
+to 1 MB, because every group costs as much as hundreds of such rows; groups of large rows fewer. The
+footer repeats the shard's summary so that `done/` can be rebuilt from it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ import pyarrow.parquet as pq
 
 from geco_core.types import Asset, Outcome, Shard
 
-SCHEMA_VERSION = 1
+# 2: `run.json` names the columns of finishing (`infra.finish_columns`). Runs of 1 have none, and
+# stay that way when they go on.
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
 ROW_GROUP_ROWS = 32
 SMALL_GROUP_BYTES = 1 << 20
+LARGE_GROUP_BYTES = 64 << 20
 SUMMARY_KEY = b"geco.shard"
 RENAMED_PREFIX = "manifest_"
 TIMED_STAGES = ("fetch", "prepare", "generate", "multiview", "reconstruct", "extract", "finish")
@@ -118,23 +122,31 @@ class ShardSummary:
 
 @dataclass(frozen=True)
 class RowContext:
-    """What all rows of a run share: names for the row, provenance for the row."""
+    """What all rows of a run share: names for the row, provenance for the row.
+
+    `columns` are those that finishing and the system add (`infra.finish_columns`,
+    `infra.extra_columns`).
+    """
 
     system: str
     preset: str
     provenance: Mapping[str, Any]
+    columns: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
 
 def rows_to_table(
     outcomes: Sequence[Outcome], sources: Sequence[str], context: RowContext, passthrough: pa.Table
 ) -> pa.Table:
-    """The shard's table: one row per outcome, in order, then the manifest's other columns.
+    """The shard's table: one row per outcome, in order, the system's and the manifest's columns.
 
     A manifest column named like one of ours is renamed `manifest_<name>`.
     """
     if len(outcomes) != len(sources):
         raise ValueError(f"{len(outcomes)} outcomes, {len(sources)} sources")
     table = pa.Table.from_arrays(_columns(outcomes, sources, context), schema=ROW_SCHEMA)
+    for extra in context.columns:
+        values = [o.asset.columns.get(extra.name) if o.asset else None for o in outcomes]
+        table = table.append_column(extra, pa.array(values, extra.type))
     for name in passthrough.column_names:
         table = table.append_column(free_name(name, table.column_names), passthrough.column(name))
     return table
@@ -244,9 +256,12 @@ def _png(asset: Asset | None) -> bytes:
 
 
 def _group_rows(table: pa.Table) -> int:
-    """Rows per row group: 32, or as many tiny ones as `SMALL_GROUP_BYTES` hold."""
+    """Rows per row group: 32, as many tiny ones as `SMALL_GROUP_BYTES` hold, or as few large ones
+    as `LARGE_GROUP_BYTES` hold.
+    """
     bytes_per_row = max(1, table.nbytes // max(1, table.num_rows))
-    return max(ROW_GROUP_ROWS, SMALL_GROUP_BYTES // bytes_per_row)
+    fewest = max(1, min(ROW_GROUP_ROWS, LARGE_GROUP_BYTES // bytes_per_row))
+    return max(fewest, SMALL_GROUP_BYTES // bytes_per_row)
 
 
 def free_name(name: str, taken: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from geco_core.errors import ConfigError, Fatal
 from geco_core.types import Status
 from infra.dataset import ShardSummary
 from infra.export_rows import PartSlice, open_part, read_slices, slices_of
+from infra.finish_columns import LODS, recorded_columns
 from infra.retry import retried
 from infra.storage import Storage
 
@@ -66,6 +67,7 @@ class ExportPlan:
         rows_per_file: in every file but the last.
         statuses: of the chosen rows.
         glb_folder: whether GLBs also go to files of their own.
+        lods: whether the rows have levels of detail.
     """
 
     parts: tuple[PartSlice, ...]
@@ -74,6 +76,7 @@ class ExportPlan:
     rows_per_file: int
     statuses: tuple[str, ...]
     glb_folder: bool
+    lods: bool = False
 
     @property
     def files(self) -> int:
@@ -125,7 +128,8 @@ def open_export(
     schema = _schema(storage, parts[0], wish.columns)
     size = wish.rows_per_file or (standing or {}).get("rows_per_file")
     size = int(size or _rows_per_file(storage, parts, schema))
-    plan = ExportPlan(parts, schema, rows, size, wish.statuses, wish.glb_folder)
+    lods = LODS in recorded_columns(record)
+    plan = ExportPlan(parts, schema, rows, size, wish.statuses, wish.glb_folder, lods)
     ours = _record(record, plan)
     if standing is None:
         text = json.dumps(ours, indent=1, sort_keys=True) + "\n"

@@ -1,7 +1,8 @@
 """File names for item ids: readable where possible, unique always, harmless everywhere.
 
 An id that is a plain name keeps it. Any other one is cleaned and gets a digest of the whole id, and
-so does a plain name that looks as if it had one, so that no two ids ever share a file.
+so does a plain name that looks as if it had one, or like that of a level of detail, so that no two
+files ever share a name.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ MAX_STEM = 120
 DIGEST_LENGTH = 12
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _TAGGED = re.compile(rf".*-[0-9a-f]{{{DIGEST_LENGTH}}}")
+_LEVEL = re.compile(r".*\.lod\d+", re.IGNORECASE)  # what levels of detail are called
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # Device names that Windows reserves, whatever follows the dot.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
@@ -27,6 +29,7 @@ def safe_name(item_id: str) -> str:
         and _PLAIN.fullmatch(item_id)
         and not item_id.endswith(".")
         and not _TAGGED.fullmatch(item_id)
+        and not _LEVEL.fullmatch(item_id)
         and not _RESERVED.fullmatch(item_id)
     )
     if plain:

@@ -49,6 +49,8 @@ def read_slices(
 ) -> Iterator[pa.Table]:
     """The chosen rows [first, last) in small tables of `schema`.
 
+    Of a list of structs only the fields that the schema names are read.
+
     Raises:
         Fatal: a part is gone, does not read, or holds another number of chosen rows than its done
             record says.
@@ -79,7 +81,7 @@ def _rows_of(
     statuses: Sequence[str],
     schema: pa.Schema,
 ) -> Iterator[pa.Table]:
-    columns = list(dict.fromkeys([*schema.names, "status"]))
+    columns = list(dict.fromkeys([*_paths(schema), "status"]))
     wanted = pc.field("status").isin(list(statuses))
     number = part.start
     with open_part(storage, part) as parquet:
@@ -94,6 +96,16 @@ def _rows_of(
     if number != part.stop:
         key = part_key(part.shard, part.generation)
         raise _broken(key, "holds another number of rows than its done record says")
+
+
+def _paths(schema: pa.Schema) -> Iterator[str]:
+    """Names of the columns of a part's file."""
+    for column in schema:
+        if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+            for entry in column.type.value_type:
+                yield f"{column.name}.list.element.{entry.name}"
+        else:
+            yield column.name
 
 
 def _broken(key: str, problem: str) -> Fatal:

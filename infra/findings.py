@@ -39,6 +39,7 @@ class Kind(StrEnum):
     GLB_UNEXPECTED = "glb_unexpected"
     GLB_DIGEST = "glb_digest"
     GLB_INVALID = "glb_invalid"
+    TARGET_INVALID = "target_invalid"
     # leftovers
     UNCOMMITTED_PART = "uncommitted_part"
     SUPERSEDED = "superseded"
@@ -65,6 +66,7 @@ REMEDIES = {
     Kind.GLB_UNEXPECTED: _REMAKE,
     Kind.GLB_DIGEST: _REMAKE,
     Kind.GLB_INVALID: _REMAKE,
+    Kind.TARGET_INVALID: _REMAKE,
     Kind.UNCOMMITTED_PART: "geco repair or geco generate adopts it",
     Kind.SUPERSEDED: _REPAIR,
     Kind.STALE_PARTIAL: _REPAIR,

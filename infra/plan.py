@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from geco_core.config.load import difference
+from geco_core.config.load import difference, filled
 from geco_core.config.run import RunConfig, S3Config, pinned
 from geco_core.errors import ConfigError, Fatal, ManifestError
 from geco_core.types import Shard
 from infra.commit import RUN_KEY, create_once, part_key, put_duplicates
-from infra.dataset import SCHEMA_VERSION
+from infra.dataset import READABLE_VERSIONS, SCHEMA_VERSION
 from infra.duplicates import find_duplicates
 from infra.fetch import check_config
+from infra.finish_columns import RECORD_KEY, wanted_columns
 from infra.locate import locate
 from infra.manifest import Manifest, read_manifest
 from infra.patterns import matches
@@ -171,7 +172,7 @@ def read_run(storage: Storage) -> dict[str, Any] | None:
         raise Fatal(
             f"{RUN_KEY} is not JSON: {error}", remedy="give another --out folder"
         ) from error
-    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
+    if not isinstance(record, dict) or record.get("schema_version") not in READABLE_VERSIONS:
         raise Fatal(
             f"{RUN_KEY} was written by another version of this program",
             remedy="give another --out folder",
@@ -207,6 +208,7 @@ def _record(config: RunConfig, plan: Plan, system: SystemDescription) -> dict[st
         "shards": plan.shards,
         "config": pinned(config),
         "config_digest": config_digest(config, system),
+        RECORD_KEY: list(wanted_columns(config.finish)),
         "system": {
             "config": dict(system.config),
             "weights": dict(system.weights),
@@ -220,7 +222,8 @@ def _pinned_view(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "columns": record["manifest"]["columns"],
         "rows": record["manifest"]["rows"],
-        "config": record["config"],
+        # A key that the run's own version did not know has the default, which changes nothing.
+        "config": filled(pinned(RunConfig()), record["config"]),
         "system": record["system"],
     }
 

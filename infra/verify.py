@@ -18,7 +18,8 @@ from geco_core.config.run import S3Config
 from geco_core.errors import Fatal, ForgeError, ManifestError
 from infra.commit import attempts_key, done_key, part_key
 from infra.findings import Finding, Kind, Verification
-from infra.plan import Plan, load_duplicates
+from infra.finish_columns import recorded_columns
+from infra.plan import Plan, load_duplicates, read_run
 from infra.rows import Row, RowReader, open_parquet
 from infra.storage import Storage
 from infra.storage.open import DEFAULT_S3
@@ -55,9 +56,12 @@ def verify_run(
     result = Verification(plan.rows, plan.shards, fast, shards_done=len(keys.done))
     for finding in (*_index_findings(keys, plan), *_leftovers(storage, keys)):
         result.add(finding)
-    schema = expected_schema(_passthrough(storage, plan, s3, needed=not fast))
+    record = read_run(storage) or {}
+    system = str(record.get("config", {}).get("system", ""))
+    passthrough = _passthrough(storage, plan, s3, needed=not fast)
+    schema = expected_schema(passthrough, system, recorded_columns(record))
     reader = None if fast else _reader(storage, plan, s3)
-    tasks = _tasks(plan, keys, reader, schema, check_glb)
+    tasks = _tasks(plan, keys, reader, schema, check_glb, system, recorded_columns(record))
     for part in _checked(storage, tasks, threads):
         result.rows_found += part.rows
         result.statuses.update(part.statuses)
@@ -88,6 +92,8 @@ def _tasks(
     reader: RowReader | None,
     schema: Sequence[tuple[str, pa.DataType | None]],
     check_glb: GlbCheck,
+    system: str,
+    finish: Sequence[str],
 ) -> Iterator[PartTask]:
     for index in sorted(keys.done):
         generation = keys.counting(index)
@@ -95,7 +101,7 @@ def _tasks(
             continue
         shard = plan.shard(index)
         rows = None if reader is None else _rows(reader, plan, index)
-        yield PartTask(shard, generation, schema, rows, check_glb)
+        yield PartTask(shard, generation, schema, rows, check_glb, system, finish)
 
 
 def _reader(storage: Storage, plan: Plan, s3: S3Config) -> RowReader:

@@ -17,7 +17,9 @@ from geco_core.errors import Fatal, ForgeError, Reason
 from geco_core.types import Shard, Status
 from infra.commit import agree, done_key, part_key, reads_as_parquet
 from infra.dataset import ROW_SCHEMA, ShardSummary, free_name, read_summary
+from infra.extra_columns import extra_columns, extra_fault
 from infra.findings import Finding, Kind
+from infra.finish_columns import LODS, finish_columns
 from infra.retry import retried
 from infra.rows import Row
 from infra.run_state import done_generations, read_done
@@ -40,6 +42,8 @@ class PartTask:
         schema: names and types of its columns; a type may be None, unknown.
         rows: what the manifest says about its rows; None to leave the rows alone.
         check_glb: looks into every GLB.
+        system: whose own columns the rows have.
+        finish: names of the columns of finishing that the rows have.
     """
 
     shard: Shard
@@ -47,6 +51,8 @@ class PartTask:
     schema: Sequence[tuple[str, pa.DataType | None]]
     rows: Sequence[Row] | None
     check_glb: GlbCheck
+    system: str = ""
+    finish: Sequence[str] = ()
 
 
 @dataclass
@@ -155,6 +161,7 @@ def _check_rows(
     reasons: Counter[str] = Counter()
     assert task.rows is not None
     expected = iter(task.rows)
+    extra = extra_columns(task.system).names
     # All columns: one that does not decode keeps readers from the whole part.
     for batch in parquet.iter_batches(BATCH_ROWS, use_threads=False):
         columns = {name: batch.column(name) for name in _COLUMNS}
@@ -169,6 +176,14 @@ def _check_rows(
                 reasons[row["reason"]] += 1
             for kind, message in _row_faults(row, wanted, task.check_glb):
                 yield _finding(task, kind, message, wanted)
+            if LODS in task.finish:
+                levels = batch.column(LODS)[index].as_py()
+                for kind, message in _level_faults(row["status"], levels, task.check_glb):
+                    yield _finding(task, kind, message, wanted)
+            if extra and row["status"] == Status.DONE.value:
+                fault = extra_fault({name: batch.column(name)[index].as_py() for name in extra})
+                if fault:
+                    yield _finding(task, Kind.TARGET_INVALID, fault, wanted)
     if statuses != Counter(summary.counts) or reasons != Counter(summary.reasons):
         message = f"the footer counts {_shown(summary.counts)}, the rows are {_shown(statuses)}"
         yield _finding(task, Kind.WRONG_COUNTS, message)
@@ -215,11 +230,29 @@ def _glb_faults(row: dict[str, Any], check_glb: GlbCheck) -> Iterator[tuple[Kind
         yield Kind.GLB_INVALID, wrong
 
 
+def _level_faults(
+    status: str, levels: Sequence[dict[str, Any]] | None, check_glb: GlbCheck
+) -> Iterator[tuple[Kind, str]]:
+    """The levels of detail of a row. A row without any is fine."""
+    if levels and status != Status.DONE.value:
+        yield Kind.GLB_UNEXPECTED, f"is {status}, and has levels of detail"
+        return
+    for number, level in enumerate(levels or (), start=1):
+        for kind, message in _glb_faults({"glb_uri": None, **level}, check_glb):
+            yield kind, f"level of detail {number}: {message}"
+
+
 def expected_schema(
     passthrough: Sequence[tuple[str, pa.DataType | None]],
+    system: str = "",
+    finish: Sequence[str] = (),
 ) -> list[tuple[str, pa.DataType | None]]:
-    """Names and types of a part's columns: ours, then the manifest's."""
-    columns: list[tuple[str, pa.DataType | None]] = [(f.name, f.type) for f in ROW_SCHEMA]
+    """Names and types of a part's columns: ours, those of finishing, the system's own, then the
+    manifest's.
+    """
+    columns: list[tuple[str, pa.DataType | None]] = [
+        (f.name, f.type) for f in (*ROW_SCHEMA, *finish_columns(finish), *extra_columns(system))
+    ]
     for name, kind in passthrough:
         columns.append((free_name(name, [taken for taken, _ in columns]), kind))
     return columns

@@ -20,7 +20,7 @@ from infra.telemetry import configure_logging
 from workflows.cli_arguments import PROGRAM, Formatter, add_verbs
 from workflows.cli_verbs import OK, OVER_LIMIT
 
-RESUMABLE = ("generate", "retry")
+RESUMABLE = ("generate", "targets", "distill", "retry")
 REFUSED, STOPPED, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 __all__ = ["INTERRUPTED", "OK", "OVER_LIMIT", "REFUSED", "STOPPED", "TERMINATED", "main"]
 
@@ -50,12 +50,20 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with every verb."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} [--version] VERB ...",
+        usage=f"{PROGRAM} [--help] [--version] VERB ...",
         description="A manifest of images goes in, a Parquet dataset of meshes comes out.",
         epilog="example: geco generate --manifest photos/ --out runs/photos",
         formatter_class=Formatter,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"geco-forge {code_version()}")
+    # Both stand in the usage line: with a section of their own the verbs do not fit one screen.
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"geco-forge {code_version()}",
+        help=argparse.SUPPRESS,
+    )
     add_verbs(parser.add_subparsers(dest="verb", required=True, metavar="VERB"))
     return parser
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from workflows import cli_verbs
+from workflows.cli_distill_arguments import add_distill
 from workflows.cli_parsing import (
     PROGRAM,
     Formatter,
@@ -15,6 +16,7 @@ from workflows.cli_parsing import (
     positive,
 )
 from workflows.cli_run_arguments import (
+    add_evaluate,
     add_export,
     add_repair,
     add_report,
@@ -32,12 +34,15 @@ def add_verbs(verbs: Verbs) -> None:
     """Add every verb, in the order in which a run meets them."""
     _add_plan(verbs)
     _add_generate(verbs)
+    _add_targets(verbs)
+    add_distill(verbs)
     add_status(verbs)
     add_retry(verbs)
     add_verify(verbs)
     add_repair(verbs)
     add_report(verbs)
     add_export(verbs)
+    add_evaluate(verbs)
     _add_convert(verbs)
     _add_train_micro(verbs)
     _add_doctor(verbs)
@@ -83,16 +88,48 @@ def _add_generate(verbs: Verbs) -> None:
     add_execution(parser)
 
 
+def _add_targets(verbs: Verbs) -> None:
+    parser = new_verb(
+        verbs,
+        cli_verbs.targets,
+        "Make teacher targets of every manifest row. The same command again resumes.",
+        "--manifest M --out RUN [options] [key=value ...]",
+        "--manifest photos/ --out runs/targets teacher.model.sampler.steps=75 targets.renders=8",
+    )
+    parser.add_argument(
+        "--manifest", required=True, help="Parquet, CSV, JSONL, a folder or a glob of images"
+    )
+    parser.add_argument("--out", required=True, help="the run: a folder or s3://bucket/prefix")
+    parser.add_argument("--config", metavar="YAML", help="settings file, as geco distill takes it")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="settings, e.g. seed=7 targets.store=s3://bucket/targets teacher.preset=full",
+    )
+    add_execution(parser)
+
+
 def _add_convert(verbs: Verbs) -> None:
     parser = new_verb(
         verbs,
         cli_verbs.convert,
         "Turn a checkpoint of any format into safetensors, with digests.",
-        "SOURCE --out FILE [options]",
-        "model.ckpt --out model.safetensors --key state_dict",
+        "SOURCE --out FILE [--as FAMILY [--config YAML]] [options]",
+        "instant_mesh_large.ckpt --out mesh.safetensors --as instant-mesh-large",
     )
-    parser.add_argument("source", metavar="SOURCE", help="checkpoint file")
+    parser.add_argument("source", metavar="SOURCE", help="checkpoint file; with --as any reference")
     parser.add_argument("--out", required=True, metavar="FILE", help="safetensors file to write")
+    parser.add_argument(
+        "--as",
+        dest="family",
+        metavar="FAMILY",
+        help="published weights: our names, every key accounted for (see docs/guide/weights.md)",
+    )
+    parser.add_argument(
+        "--white-unet", default="", metavar="REF", help="U-Net to put in, with --as"
+    )
+    parser.add_argument("--config", metavar="YAML", help="sizes of the models, if not published")
     parser.add_argument(
         "--i-trust-this-file",
         action="store_true",
@@ -124,7 +161,7 @@ def _add_train_micro(verbs: Verbs) -> None:
         "SYSTEM [--out FOLDER] [--install] [key=value ...]",
         "instantmesh --out runs/micro",
     )
-    parser.add_argument("system", metavar="SYSTEM", help="instantmesh (the only one yet)")
+    parser.add_argument("system", metavar="SYSTEM", help="instantmesh, or geco (distilled from it)")
     parser.add_argument("--out", default="runs/micro", help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="settings")
@@ -134,9 +171,11 @@ def _add_doctor(verbs: Verbs) -> None:
     parser = new_verb(
         verbs,
         cli_verbs.doctor,
-        "Check this machine: Python, torch, Ray, GPU, threads, disk, accelerators.",
-        "[--out FOLDER] [--address RAY]",
-        "--out runs",
+        "Check this machine (Python, torch, Ray, GPU, threads, disk), and a run's weights.",
+        "[--out FOLDER] [--address RAY] [--config YAML [key=value ...]]",
+        "--out runs --config run.yaml",
     )
     parser.add_argument("--out", default=".", help="where runs will be written (default: here)")
     parser.add_argument("--address", metavar="RAY", help="also check this Ray cluster: host:port")
+    parser.add_argument("--config", metavar="YAML", help="also check the weights of this run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of that run")

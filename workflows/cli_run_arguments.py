@@ -113,3 +113,28 @@ def add_export(verbs: Verbs) -> None:
         help="(default: as many as make files of 512 MB)",
     )
     parser.add_argument("--glb-folder", action="store_true", help="also write glb/<id>.glb files")
+
+
+def add_evaluate(verbs: Verbs) -> None:
+    """Add `geco evaluate`."""
+    parser = new_verb(
+        verbs,
+        cli_verbs.evaluate,
+        "Score the meshes of a run against references; exit 1 if an object has no score.",
+        "RUN --reference PATH [options] [key=value ...]",
+        "runs/gso --reference gso/ --protocol crm --with lpips",
+    )
+    add_run(parser, "key=value", "protocol.* and s3.*, e.g. protocol.reference_up=z")
+    parser.add_argument(
+        "--reference",
+        required=True,
+        metavar="PATH",
+        help="folder of <item_id>.glb|.obj|.ply, or a .csv or .parquet table",
+    )
+    parser.add_argument("--protocol", default="geco", help="geco (default), geco-six or crm")
+    parser.add_argument("--align", help="none, box, centroid or icp, instead of the protocol's")
+    parser.add_argument("--limit", metavar="N", help="objects, or all (default: the protocol's)")
+    parser.add_argument("--with", dest="extras", metavar="A,B", help="lpips, lpips-alex, clip, fid")
+    parser.add_argument("--metric-weights", metavar="FOLDER", help="(default: weights/metrics)")
+    parser.add_argument("--against", metavar="RUN2", help="paired differences to another run")
+    parser.add_argument("--out", metavar="FILE", help="(default: RUN/evaluation/<protocol>.json)")

@@ -73,6 +73,39 @@ def generate(options: Namespace) -> int:
     return exit_code(result, config.max_failure_rate)
 
 
+def targets(options: Namespace) -> int:
+    """`geco targets`."""
+    from geco_core.config.distill import DistillConfig
+    from geco_core.config.load import load
+    from workflows.outcome import exit_code, summary
+    from workflows.targets import targets as make_targets
+    from workflows.targets import targets_run
+
+    config = load(DistillConfig, options.config, options.overrides)
+    names = ("workers", "engine", "max_failure_rate")
+    given = {name: getattr(options, name) for name in names}
+    words = [f"{name}={json.dumps(v)}" for name, v in given.items() if v is not None]
+    limit = targets_run(config, options.manifest, options.out, words).max_failure_rate
+    result = make_targets(config, options.manifest, options.out, words=words)
+    sys.stdout.write(summary(result, options.out, limit))
+    return exit_code(result, limit)
+
+
+def distill(options: Namespace) -> int:
+    """`geco distill`."""
+    from workflows import distill as workflow
+    from workflows.distill_plan import preview
+
+    config = workflow.distill_config(options.preset, options.config, options.overrides, options.out)
+    if options.plan:
+        sys.stdout.write(preview(config))
+        return OK
+    wanted = options.steps.split(",") if options.steps else None
+    result = workflow.distill(config, wanted=wanted)
+    sys.stdout.write(workflow.summary(result, config.out))
+    return workflow.exit_code(result)
+
+
 def status(options: Namespace) -> int:
     """`geco status`."""
     from workflows.status import status_json, status_text
@@ -129,9 +162,15 @@ def repair(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """`geco report`."""
+    from workflows.distill_record import is_distillation
     from workflows.report import build_report
 
     config = store_config(options, "fetch")
+    if is_distillation(options.run_folder, config.s3):
+        from workflows.distill_report import build_distill_report
+
+        sys.stdout.write(f"{build_distill_report(options.run_folder, s3=config.s3)}\n")
+        return OK
     page = build_report(options.run_folder, s3=config.s3, fetch=config.fetch)
     sys.stdout.write(f"{page}\n")
     return OK
@@ -155,10 +194,40 @@ def export(options: Namespace) -> int:
     return OK
 
 
+def evaluate(options: Namespace) -> int:
+    """`geco evaluate`."""
+    from workflows.evaluate import evaluate_uri
+    from workflows.evaluate_text import evaluation_text
+    from workflows.evaluate_wish import evaluation_wish
+
+    wish = evaluation_wish(options)
+    result, comparison, written = evaluate_uri(
+        options.run_folder,
+        wish,
+        store_config(options).s3,
+        against=options.against or "",
+        out=options.out or "",
+    )
+    sys.stdout.write(evaluation_text(result, comparison, wish.protocol, written))
+    return OK if result.complete and result.objects else OVER_LIMIT
+
+
 def convert(options: Namespace) -> int:
     """`geco convert`."""
-    from workflows.convert import run_convert
+    from workflows.convert import run_convert, run_convert_family
 
+    if options.family or options.white_unet or options.config:
+        _refuse_generic(options)
+        text = run_convert_family(
+            options.source,
+            options.out,
+            options.family or "",
+            white_unet=options.white_unet,
+            config=options.config,
+            sha256=options.sha256,
+        )
+        sys.stdout.write(text)
+        return OK
     text = run_convert(
         options.source,
         options.out,
@@ -172,19 +241,35 @@ def convert(options: Namespace) -> int:
     return OK
 
 
+def _refuse_generic(options: Namespace) -> None:
+    """Flags of the generic conversion mean nothing to an adapter. Raises `ConfigError`."""
+    from geco_core.errors import ConfigError
+
+    if options.i_trust_this_file or options.key:
+        raise ConfigError(
+            "--i-trust-this-file and --key do not go with --as",
+            remedy="convert the file without --as first, then the result with it",
+        )
+
+
 def train_micro(options: Namespace) -> int:
     """`geco train-micro`."""
     from rich.console import Console
 
-    from workflows.train_micro import train_micro as train
+    if options.system == "geco":
+        from workflows.train_geco import train_geco
 
-    exported = train(
-        options.system,
-        Path(options.out),
-        options.overrides,
-        install=options.install,
-        console=Console(file=sys.stderr),
-    )
+        exported = train_geco(Path(options.out), options.overrides, install=options.install)
+    else:
+        from workflows.train_micro import train_micro as train
+
+        exported = train(
+            options.system,
+            Path(options.out),
+            options.overrides,
+            install=options.install,
+            console=Console(file=sys.stderr),
+        )
     sys.stdout.write(f"{exported}\n")
     return OK
 
@@ -193,6 +278,7 @@ def doctor(options: Namespace) -> int:
     """`geco doctor`."""
     from workflows.doctor import diagnose
 
-    text, healthy = diagnose(Path(options.out), options.address)
+    run = run_config(options) if options.config or options.overrides else None
+    text, healthy = diagnose(Path(options.out), options.address, run)
     sys.stdout.write(text)
     return OK if healthy else OVER_LIMIT

@@ -9,16 +9,15 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from geco_core.config.run import ClusterConfig
+from geco_core.config.run import ClusterConfig, RunConfig
 from geco_core.errors import ForgeError
 from infra.storage import LocalStorage
+from workflows.doctor_weights import BAD, GOOD, NOTE, Finding, weights_findings
 from workflows.words import counted
 
-GOOD, NOTE, BAD = "ok", "note", "FAIL"
 MIN_PYTHON = (3, 11)
 MIN_FREE_GB = 5
 MIN_OPEN_FILES = 1024
@@ -41,29 +40,24 @@ _REQUIRED = (
 _OPTIONAL = {
     "numba": "fast visibility on the CPU: pip install numba",
     "nvdiffrast": "fast rasteriser on NVIDIA GPUs: see docs/guide/configuration.md",
+    "DracoPy": "finish.compression=draco: pip install dracopy",
     "xatlas": "UV unwrapping: pip install xatlas",
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One checked thing; `remedy` is empty when it is fine."""
-
-    level: str
-    name: str
-    detail: str
-    remedy: str = ""
-
-
-def diagnose(folder: Path, address: str | None = None) -> tuple[str, bool]:
+def diagnose(
+    folder: Path, address: str | None = None, run: RunConfig | None = None
+) -> tuple[str, bool]:
     """All findings as text, and whether nothing is missing.
 
     Args:
         folder: runs are written below it.
         address: of a Ray cluster to look at, too.
+        run: whose weights are looked at, too.
     """
     findings = [*_python(), *_packages(), *_device(), *_threads(), *_disk(folder), *_limits()]
     findings += _cluster(address) if address else _own_cluster()
+    findings += weights_findings(run) if run is not None else ()
     lines = []
     for finding in findings:
         lines.append(f"{finding.level:4} {finding.name:12} {finding.detail}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,11 +17,14 @@ from actors.stop import Stop
 from geco_core.config.run import RunConfig, model_overrides
 from infra.dataset import ShardSummary
 from infra.environment import code_version
-from infra.plan import Plan
+from infra.extra_columns import TARGETS
+from infra.finish_columns import recorded_columns
+from infra.plan import Plan, read_run
 from infra.storage import Storage
+from infra.targets.place import StoreAddress, store_address
 from infra.telemetry import log_event
 from workflows.drain import draining
-from workflows.progress import Progress
+from workflows.progress import Progress, ProgressMaker
 from workflows.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,7 @@ def execute(
     tally: Tally,
     clock: Callable[[], float],
     stop: Stop,
+    make_progress: ProgressMaker = Progress,
 ) -> float:
     """Make the shards of an order, as far as `stop` and `tally` let it.
 
@@ -47,6 +52,7 @@ def execute(
         tally: counts what is committed.
         clock: monotonic seconds.
         stop: told by signals, asked by engines.
+        make_progress: of the number of rows to do, what shows the progress.
 
     Returns:
         Seconds from the first worker ready to the last commit.
@@ -60,7 +66,7 @@ def execute(
     spec = worker_spec(config, storage, plan)
     order = replace(order, partials=order.partials | saved_shards(storage, order))
     rows = sum(plan.shard(index).stop - plan.shard(index).start for index in order.shards)
-    with Progress(rows, clock=clock) as progress, draining(stop):
+    with make_progress(rows, clock=clock) as progress, draining(stop):
 
         def on_summary(summary: ShardSummary) -> bool:
             keep_going = tally.add(summary)
@@ -103,4 +109,13 @@ def worker_spec(config: RunConfig, storage: Storage, plan: Plan) -> WorkerSpec:
         code_version=code_version(),
         settings=worker_settings(config),
         conditional_put=storage.conditional_put,
+        finish_columns=recorded_columns(read_run(storage) or {}),
+        target_store=_target_store(config, storage),
     )
+
+
+def _target_store(config: RunConfig, storage: Storage) -> StoreAddress | None:
+    if config.system != TARGETS:
+        return None
+    record, token = read_run(storage), uuid.uuid4().hex
+    return store_address(storage, record, config.targets_store, config.s3, token)

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -108,7 +109,7 @@ class Progress:
             "skipped": str(state.counts["skipped"]),
             **({"crashes": str(crashes)} if crashes else {}),
             "items_per_s": f"{rate:.3g}",
-            "eta": _duration(left),
+            "eta": duration(left),
         }
 
     def _table(self) -> Table:
@@ -127,7 +128,16 @@ class Progress:
         return table
 
 
-def _duration(seconds: float) -> str:
+class ProgressMaker(Protocol):
+    """Makes what shows the progress of a command."""
+
+    def __call__(self, rows: int, *, clock: Callable[[], float]) -> Progress:
+        """Of the number of rows to do, and monotonic seconds."""
+        ...
+
+
+def duration(seconds: float) -> str:
+    """`1h05m`, `3m20s`; `unknown` for no number."""
     if math.isnan(seconds):
         return "unknown"
     minutes, rest = divmod(int(seconds), 60)

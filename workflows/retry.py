@@ -19,7 +19,7 @@ from typing import Any
 
 from actors.order import WorkOrder
 from actors.stop import Stop
-from geco_core.config.load import load, read_yaml
+from geco_core.config.load import load, read_layers
 from geco_core.config.run import PINNED, RunConfig
 from geco_core.errors import ConfigError, Reason, Retryable
 from infra.commit import drop_generation, put_card
@@ -184,7 +184,7 @@ def preview_retry(
 
 def _open(uri: str, yaml: str | None, words: Sequence[str]) -> tuple[OpenRun, RunConfig]:
     """The run, and how to execute: its own pinned settings, then the file, then the words."""
-    given: dict[str, Any] = read_yaml(Path(yaml)) if yaml else {}
+    given: dict[str, Any] = read_layers(Path(yaml)) if yaml else {}
     free = {key: value for key, value in given.items() if key not in PINNED}
     run = open_existing_run(uri, load(RunConfig, free, words).s3)
     pinned = {key: run.record["config"][key] for key in PINNED if key in run.record["config"]}

@@ -40,6 +40,7 @@ _WAVES: tuple[tuple[str, ...], ...] = (
     ("multiview", "reconstructor"),
     ("teacher_views",),
     ("finetune",),
+    ("noised",),
 )
 
 
@@ -49,7 +50,7 @@ def train_micro(
     """Train everything that is not trained yet, then export the weights as safetensors.
 
     Args:
-        system: `instantmesh` (the only one so far).
+        system: `instantmesh`; `geco` is distilled from it by `workflows.train_geco`.
         folder: the training run's folder; reused when it exists.
         overrides: `key.sub=value` on `RecipeConfig`.
         install: also copy the weights into the package and pin their digests in the preset.
@@ -64,7 +65,8 @@ def train_micro(
     """
     if system != "instantmesh":
         raise Fatal(
-            f"there is no micro recipe for {system!r}", remedy="geco train-micro instantmesh"
+            f"there is no micro recipe for {system!r}",
+            remedy="geco train-micro instantmesh, or geco train-micro geco",
         )
     recipe = config_load.load(RecipeConfig, None, overrides)
     folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ import json
 import struct
 
 from geco_core.config.run import S3Config
+from geco_core.mesh.draco import require_draco
 from geco_core.mesh.glb_read import GlbError, read_glb
 from infra.findings import Finding, Kind, Verification
 from infra.verify import verify_run
@@ -20,10 +21,13 @@ def verify_uri(
 
     Raises:
         ConfigError: there is no run.
+        ConfigError: ... or its GLBs are compressed, and what reads them is not installed.
         ManifestError: the manifest can not be read.
         Fatal, Retryable: the store failed.
     """
     run = open_existing_run(uri, s3)
+    if not fast and run.record["config"].get("finish", {}).get("compression") == "draco":
+        require_draco("a run with compressed GLBs")
     return verify_run(
         run.storage,
         run.plan,

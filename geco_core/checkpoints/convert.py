@@ -63,7 +63,7 @@ def convert(source: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
         CheckpointError: the source is refused, or the result can not be written.
         ConfigError: `out` is not a .safetensors file in an existing folder.
     """
-    _check_out(source, out)
+    check_out(source, out)
     kind = inspect(source, max_bytes=MAX_SOURCE_BYTES)
     before = _identity(source)
     digest = digest_of(source)
@@ -101,7 +101,8 @@ def record_path(out: Path) -> Path:
     return out.with_name(out.name + ".json")
 
 
-def _check_out(source: Path, out: Path) -> None:
+def check_out(source: Path, out: Path) -> None:
+    """Raise `ConfigError` unless `out` is a new .safetensors file in an existing folder."""
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out {out} must end in .safetensors")
     if not out.parent.is_dir():

@@ -3,7 +3,7 @@
 | reference | meaning |
 |---|---|
 | `package:NAME` | a file shipped in `geco_core/weights` |
-| a path | a file, or a folder that holds the files asked for |
+| a path | a file, or a folder that holds the files asked for (its links may not lead out of it) |
 | `OWNER/NAME`, `hf://OWNER/NAME[@REVISION][/FILE]` | a Hugging Face repository in the local cache |
 | `s3://...` | whatever path the caller's resolver gives |
 """
@@ -35,13 +35,20 @@ class HubReference:
     file: str = ""
 
 
-def find_file(reference: str, names: Sequence[str], resolver: Resolver | None = None) -> Path:
+def find_file(
+    reference: str,
+    names: Sequence[str],
+    resolver: Resolver | None = None,
+    *,
+    published: str = "",
+) -> Path:
     """The first of `names` that the reference holds, or the file it names itself.
 
     Args:
         reference: see the table above.
         names: paths inside a folder or repository, preferred first.
         resolver: `s3://` reference -> local path.
+        published: the name to download; the first one when empty.
 
     Raises:
         Fatal: nothing there; the remedy says how to get it.
@@ -51,7 +58,8 @@ def find_file(reference: str, names: Sequence[str], resolver: Resolver | None = 
         return found
     hub = hub_reference(reference)
     wanted = _wanted(hub, names) if hub is not None else list(names)
-    raise missing(reference, wanted[:1], looked_for=wanted)
+    get = [published] if published in wanted else wanted[:1]
+    raise missing(reference, get, looked_for=wanted)
 
 
 def missing(reference: str, files: Sequence[str], looked_for: Sequence[str] | None = None) -> Fatal:
@@ -137,4 +145,23 @@ def _wanted(hub: HubReference, names: Sequence[str]) -> list[str]:
 def _inside(path: Path, names: Sequence[str]) -> Path | None:
     if path.is_file():
         return path
-    return next((path / name for name in names if (path / name).is_file()), None)
+    found = next((path / name for name in names if (path / name).is_file()), None)
+    if found is not None:
+        _check_stays(path, found)
+    return found
+
+
+def _check_stays(folder: Path, found: Path) -> None:
+    """Refuse a link out of a folder, which may be someone else's; the hub's cache is made of them.
+
+    Raises `Fatal`.
+    """
+    root, real = folder.resolve(), found.resolve()
+    cached = next((p for p in root.parents if p.name.startswith("models--")), root)
+    if real.is_relative_to(root) or real.is_relative_to(cached):
+        return
+    raise Fatal(
+        f"{found} is a link to {real}, outside of the folder",
+        stage="load",
+        remedy="copy the file into the folder, or give the file itself as the reference",
+    )

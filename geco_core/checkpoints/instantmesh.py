@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,31 +22,15 @@ from geco_core.checkpoints.adapter import (
     check_complete,
     skeleton,
 )
+from geco_core.checkpoints.families import PUBLISHED, SHIPPED, file_names, published_name
 from geco_core.checkpoints.hub import Resolver, find_file
+from geco_core.checkpoints.origin import licences_in
 from geco_core.checkpoints.state import open_state
 from geco_core.config.models import ReconstructorConfig
 from geco_core.errors import Fatal
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import InstantNeRF
 
-REPOSITORY = "TencentARC/InstantMesh"
-
-
-def _published(kind: Literal["mesh", "nerf"], *, large: bool) -> ReconstructorConfig:
-    return ReconstructorConfig(
-        kind=kind,
-        transformer_layers=16 if large else 12,
-        triplane_dim=80 if large else 40,
-        samples_per_ray=128 if large else 96,
-    )
-
-
-PUBLISHED: Mapping[str, ReconstructorConfig] = {
-    "instant-mesh-large": _published("mesh", large=True),
-    "instant-mesh-base": _published("mesh", large=False),
-    "instant-nerf-large": _published("nerf", large=True),
-    "instant-nerf-base": _published("nerf", large=False),
-}
 # Longest first: what stands before our names in Lightning's file, in parts of it, and in ours.
 _PREFIXES = ("state_dict.lrm_generator.", "lrm_generator.", "")
 _LAYER = re.compile(r"transformer\.layers\.(\d+)\.")
@@ -61,12 +45,14 @@ class LoadedReconstructor:
         report: what became of every key.
         sha256: of the file.
         family: the published model it is, a key of `licences.WEIGHTS`; "" if it is none of them.
+        licences: what the file itself states; empty if nothing.
     """
 
     model: InstantMesh | InstantNeRF
     report: LoadReport
     sha256: str
     family: str
+    licences: tuple[str, ...] = ()
 
 
 def load_reconstructor(
@@ -77,10 +63,10 @@ def load_reconstructor(
     dtype: torch.dtype | None = None,
     resolver: Resolver | None = None,
 ) -> LoadedReconstructor:
-    """Load a published reconstructor.
+    """Load a reconstructor: a published one, a conversion of one, or our own.
 
     Args:
-        reference: the file, a folder that holds it, or the hub repository.
+        reference: the file, a folder that holds it, the hub repository, or one inside the package.
         config: sizes; must be those of the file.
         sha256: expected hex digest of the file; empty means any.
         dtype: of all weights; the file's when None.
@@ -89,13 +75,23 @@ def load_reconstructor(
     Raises:
         Fatal: missing, damaged, or not the configured model.
     """
-    path = find_file(reference, file_names(config), resolver)
+    path = reconstructor_file(reference, config, resolver)
     opened = open_state(path, sha256)
     model = skeleton(lambda: build_reconstructor(config))
     report = load_published(model, opened.tensors, dtype=dtype)
     report = replace(report, dropped=(*report.dropped, *opened.dropped))
     check_complete(model, report.part)
-    return LoadedReconstructor(model.eval(), report, opened.sha256, published_name(config))
+    family = "" if reference.startswith(SHIPPED) else published_name(config)
+    stated = licences_in(opened.metadata)
+    return LoadedReconstructor(model.eval(), report, opened.sha256, family, stated)
+
+
+def reconstructor_file(
+    reference: str, config: ReconstructorConfig, resolver: Resolver | None = None
+) -> Path:
+    """The file that `load_reconstructor` opens. Raises `Fatal` when it is missing."""
+    names = file_names(config)
+    return find_file(reference, names, resolver, published=names[-1])
 
 
 def build_reconstructor(config: ReconstructorConfig) -> InstantMesh | InstantNeRF:
@@ -156,18 +152,3 @@ def recognise(state: Mapping[str, Tensor]) -> str:
         if (kind, layers, planes) == (config.kind, config.transformer_layers, config.triplane_dim):
             return name
     return ""
-
-
-def published_name(config: ReconstructorConfig) -> str:
-    """The published model of this configuration; "" if none. Neutral fields may differ."""
-    for name, published in PUBLISHED.items():
-        same = ("kind", "encoder", "transformer_dim", "transformer_layers", "triplane_dim")
-        if all(getattr(config, f) == getattr(published, f) for f in same):
-            return name
-    return ""
-
-
-def file_names(config: ReconstructorConfig) -> list[str]:
-    """Names under which a folder or the repository holds the configured model."""
-    stem = published_name(config).replace("-", "_") or "reconstructor"
-    return [f"{stem}.safetensors", f"{stem}.ckpt"]

@@ -5,8 +5,10 @@ Code is another matter: nothing here speaks of the licence of anyone's source fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from geco_core.errors import ConfigError
 
 # Licences under which a model may be made from this one, or from what it generates.
 _PERMISSIVE = frozenset({"Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0"})
@@ -21,6 +23,16 @@ _WITH_LIMITS = frozenset(
     }
 )
 _NON_COMMERCIAL = frozenset({"CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0"})
+# What a licence asks of what is made from the weights, where it is more than a notice.
+RESTRICTIONS: Mapping[str, str] = {
+    "CC-BY-NC-4.0": "no commercial use, and credit to the authors",
+    "CC-BY-SA-4.0": "what is made from it must be under the same licence",
+    "CC-BY-NC-SA-4.0": "no commercial use, and the same licence for what is made from it",
+    "CC-BY-NC-ND-4.0": "no commercial use, and nothing made from it may be shared",
+    "CreativeML-OpenRAIL-M": "the uses its attachment A rules out stay ruled out",
+    "CreativeML-OpenRAIL++-M": "the uses its attachment A rules out stay ruled out",
+}
+_UNREAD = "nobody has read here what it allows"
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,40 @@ def distillation_allowed(licence: str) -> bool:
 def commercial_use_allowed(licence: str) -> bool:
     """Whether outputs may be used commercially; unknown licences do not allow it."""
     return distillation_allowed(licence) and not _NON_COMMERCIAL & set(_parts(licence))
+
+
+def check_distillable(
+    licences: Iterable[str], acknowledged: Sequence[str], *, weights: Sequence[str] = ()
+) -> None:
+    """Refuse to distil from weights under a licence that restricts it and was not acknowledged.
+
+    What is distilled inherits the licences, acknowledged or not.
+
+    Args:
+        licences: of the teacher, as `licences_of` and `Chain.licences` give them.
+        acknowledged: `teacher.acknowledge_licences` of the configuration.
+        weights: what the message calls the weights; the known ones under the licence when empty.
+
+    Raises:
+        ConfigError: naming weights, licences, restrictions, and the line to add.
+    """
+    needed = list(dict.fromkeys(n for text in licences for n in _parts(text)))
+    bound = [name for name in needed if name not in _PERMISSIVE]
+    open_ones = [name for name in bound if name not in acknowledged]
+    if not open_ones:
+        return
+    lines = []
+    for name in open_ones:
+        known = weights or [entry.family for entry in WEIGHTS.values() if name in entry.all]
+        whose = ", ".join(known) or "the teacher's weights"
+        lines.append(f"{whose}: {name or 'no licence'} ({RESTRICTIONS.get(name, _UNREAD)})")
+    wanted = [name for name in needed if name in bound or name in acknowledged]
+    raise ConfigError(
+        "the teacher's licences restrict what is distilled from it: " + "; ".join(lines),
+        remedy="read them, and if you keep to them add "
+        f"teacher.acknowledge_licences=[{','.join(wanted)}]",
+        stage="plan",
+    )
 
 
 def _parts(licence: str) -> list[str]:

@@ -22,6 +22,7 @@ class Refusal(StrEnum):
     NOT_A_CHECKPOINT = "not_a_checkpoint"
     CORRUPT = "corrupt"
     BAD_HEADER = "bad_header"
+    BAD_INDEX = "bad_index"
     BOMB = "bomb"
     # what it holds
     PICKLE_REFUSED = "pickle_refused"

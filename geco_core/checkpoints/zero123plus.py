@@ -8,7 +8,7 @@ so the configurations are compared too.
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +17,24 @@ from typing import Any
 import torch
 
 from geco_core.checkpoints.adapter import LoadReport, check_complete, skeleton
+from geco_core.checkpoints.documents import read_document
+from geco_core.checkpoints.families import (
+    CONFIGURATIONS,
+    FAMILY,
+    INDEX,
+    PART_FILES,
+    WHITE_UNET,
+    WHITE_UNET_FILES,
+)
 from geco_core.checkpoints.hub import Resolver, find_file, find_optional, missing
+from geco_core.checkpoints.licences import licences_of
+from geco_core.checkpoints.origin import licences_in
 from geco_core.checkpoints.state import open_state
 from geco_core.config.models import MultiViewConfig
 from geco_core.errors import Fatal
 from geco_core.multiview.published import load_part, load_ramp
 from geco_core.multiview.zero123plus import Zero123Plus
 
-FAMILY, WHITE_UNET = "zero123plus-v1.2", "instantmesh-white-unet"
-REPOSITORY = "sudo-ai/zero123plus-v1.2"
-WHITE_UNET_REPOSITORY, WHITE_UNET_FILE = "TencentARC/InstantMesh", "diffusion_pytorch_model.bin"
-_DIFFUSERS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
-PART_FILES: Mapping[str, tuple[str, ...]] = {
-    "unet": _DIFFUSERS,
-    "vae": _DIFFUSERS,
-    "text_encoder": _TRANSFORMERS,
-    "vision_encoder": _TRANSFORMERS,
-}
-_INDEX = "model_index.json"
 _REMEDY = "take the published v1.2 folder, or the preset these weights belong to"
 
 
@@ -48,12 +47,14 @@ class LoadedMultiView:
         reports: one per part.
         digests: part -> sha256 of its file.
         families: keys of `licences.WEIGHTS`.
+        licences: of the families, and what the files themselves state, sorted.
     """
 
     model: Zero123Plus
     reports: tuple[LoadReport, ...]
     digests: Mapping[str, str]
     families: tuple[str, ...]
+    licences: tuple[str, ...]
 
     @property
     def digest(self) -> str:
@@ -89,43 +90,53 @@ def load_zero123plus(
     model = skeleton(lambda: Zero123Plus(config))
     reports: list[LoadReport] = []
     digests: dict[str, str] = {}
+    families = (FAMILY, WHITE_UNET) if white_unet else (FAMILY,)
+    licences = set(licences_of(families))
     for part, path in files.items():
         opened = open_state(path, (pins or {}).get(part, ""))
         reports.append(load_part(model, part, opened.tensors, dtype=dtype, assign=True))
         digests[part] = opened.sha256
+        licences.update(licences_in(opened.metadata))
     load_ramp(model, read_ramp(reference, resolver))
     check_complete(model, FAMILY)
-    families = (FAMILY, WHITE_UNET) if white_unet else (FAMILY,)
-    return LoadedMultiView(model.eval(), tuple(reports), digests, families)
+    return LoadedMultiView(model.eval(), tuple(reports), digests, families, tuple(sorted(licences)))
 
 
 def part_files(
     reference: str, white_unet: str = "", resolver: Resolver | None = None
 ) -> dict[str, Path]:
-    """Part -> its file. Raises `Fatal` naming every part that is missing."""
-    found: dict[str, Path] = {}
+    """Part -> its file. Raises `Fatal` naming every part that is missing, wherever it belongs."""
+    found: dict[str, Path | None] = {}
     absent: list[str] = []
     for part, names in PART_FILES.items():
         if part == "unet" and white_unet:
-            found[part] = find_file(white_unet, (WHITE_UNET_FILE, *_DIFFUSERS), resolver)
+            found[part] = find_optional(white_unet, WHITE_UNET_FILES, resolver)
             continue
         inside = [f"{part}/{name}" for name in names]
-        path = find_optional(reference, inside, resolver)
-        if path is None:
-            absent.append(inside[0])
-        else:
-            found[part] = path
+        found[part] = find_optional(reference, inside, resolver)
+        absent += [] if found[part] else inside[:1]
+    errors: list[Fatal] = []
     if absent:
-        raise missing(reference, [_INDEX, *_expected(MultiViewConfig()), *absent])
-    return found
+        errors.append(missing(reference, [INDEX, *CONFIGURATIONS, *absent]))
+    if white_unet and not found["unet"]:
+        errors.append(missing(white_unet, WHITE_UNET_FILES[:1], looked_for=WHITE_UNET_FILES))
+    if errors:
+        raise Fatal(
+            "; ".join(error.message for error in errors),
+            remedy="; ".join(dict.fromkeys(error.remedy for error in errors)),
+            stage="load",
+        )
+    return {part: path for part, path in found.items() if path is not None}
 
 
 def read_ramp(reference: str, resolver: Resolver | None = None) -> list[float]:
     """The ramping coefficients of `model_index.json`, one per text token. Raises `Fatal`."""
-    index = _read_json(find_file(reference, [_INDEX], resolver))
+    index = read_document(find_file(reference, [INDEX], resolver))
     ramp = index.get("ramping_coefficients")
     if not isinstance(ramp, list) or not all(isinstance(v, (int, float)) for v in ramp):
-        raise Fatal(f"{_INDEX} has no ramping_coefficients", stage="load", remedy=_REMEDY)
+        raise Fatal(f"{INDEX} has no ramping_coefficients", stage="load", remedy=_REMEDY)
+    if not all(math.isfinite(v) for v in ramp):
+        raise Fatal(f"the ramp in {INDEX} is not finite", stage="load", remedy=_REMEDY)
     return [float(value) for value in ramp]
 
 
@@ -136,7 +147,7 @@ def _check_configurations(
         path = find_optional(reference, [name], resolver)
         if path is None:
             continue  # weights alone may have been downloaded; their shapes are checked anyway
-        found = _read_json(path)
+        found = read_document(path)
         for key, value in expected.items():
             given = found.get(key, value)
             if _plain(given) != _plain(value):
@@ -187,15 +198,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return value[0] if len(set(value)) == 1 else list(value)
     return value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Fatal(
-            f"{path} is not JSON: {error}", stage="load", remedy="download it again"
-        ) from error
-    if not isinstance(found, dict):
-        raise Fatal(f"{path} is not a map", stage="load", remedy="download it again")
-    return found

@@ -61,6 +61,7 @@ class TargetsConfig:
     Attributes:
         renders: random views of the teacher's mesh; 50 in the paper.
         render_size: side in pixels.
+        supersample: renders are made this much larger and averaged; as in Stage II.
         fov_deg: vertical field of view of the renders.
         radius: range of camera distances.
         elevation_deg: range of camera elevations.
@@ -71,6 +72,7 @@ class TargetsConfig:
 
     renders: int = 50
     render_size: int = 512
+    supersample: int = 1
     fov_deg: float = 50.0
     radius: tuple[float, float] = (2.5, 3.5)
     elevation_deg: tuple[float, float] = (-30.0, 60.0)
@@ -80,7 +82,7 @@ class TargetsConfig:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("renders", "render_size", "shard_size"):
+        for name in ("renders", "render_size", "supersample", "shard_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("radius", "elevation_deg"):
@@ -96,6 +98,7 @@ class TrainConfig:
     Attributes:
         engine: `ray` trains with Ray Train, `inline` in this process.
         workers: data-parallel processes.
+        min_workers: the fewest to go on with when a node is lost; None waits for all of them.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many are kept.
         log_every: steps between log lines.
@@ -110,6 +113,7 @@ class TrainConfig:
 
     engine: Literal["ray", "inline"] = "ray"
     workers: int = 1
+    min_workers: int | None = None
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
     log_every: int = 25
@@ -125,6 +129,10 @@ class TrainConfig:
         for name in ("workers", "checkpoint_every", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
+            raise ValueError(
+                f"min_workers must be within 1 and workers={self.workers}, got {self.min_workers}"
+            )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that names the nearest known one, because a misspelt key that is silently ignore
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import typing
@@ -45,7 +46,7 @@ def load(
     if isinstance(source, Mapping):
         data = _plain(dict(source))
     elif source is not None:
-        data = read_yaml(Path(source))
+        data = read_layers(Path(source))
     for override in overrides:
         key, sep, value = override.partition("=")
         if not sep or not key:
@@ -72,6 +73,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} is not a mapping", remedy="write `key: value` lines at the top level"
         )
     return _plain(typing.cast("dict[str, Any]", parsed))
+
+
+def read_layers(path: Path) -> dict[str, Any]:
+    """A YAML mapping laid over the one its `base: NAME` names, a file beside it.
+
+    Raises:
+        ConfigError: unreadable, or a base that leads back to itself or out of the folder.
+    """
+    layers: list[dict[str, Any]] = []
+    seen: list[Path] = []
+    while True:
+        if path in seen:
+            raise ConfigError(
+                f"{seen[0]} is its own base", remedy="let `base:` name another file of the folder"
+            )
+        seen.append(path)
+        layer = read_yaml(path)
+        base = layer.pop("base", None)
+        layers.append(layer)
+        if base is None:
+            break
+        if not isinstance(base, str) or Path(base).name != base:
+            raise ConfigError(
+                f"{path}: base {base!r} is not the name of a file beside it",
+                remedy="write e.g. `base: instantmesh-micro`",
+            )
+        path = path.with_name(f"{base}.yaml")
+    return functools.reduce(_deep_update, reversed(layers))
 
 
 def preset_path(system: str, preset: str) -> Path:
@@ -158,6 +187,11 @@ def _over_default(field: dataclasses.Field[Any], value: Any) -> Any:
     if not dataclasses.is_dataclass(default) or isinstance(default, type):
         return value
     return _deep_update(to_dict(default), value)
+
+
+def filled(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data `changes` laid over plain data `base`, key by key at every level."""
+    return _deep_update(dict(base), changes)
 
 
 def _deep_update(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

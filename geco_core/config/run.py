@@ -169,6 +169,8 @@ class RunConfig:
         finish_memory_mb: memory the child process may allocate.
         thumbnail_size: side of the preview in pixels; 0 for none.
         finish: steps that change a mesh before it is written.
+        targets_store: where the `targets` system keeps what it made by content, shared by any runs;
+            empty takes what the run started with, else the run folder.
     """
 
     system: str = "instantmesh"
@@ -201,6 +203,7 @@ class RunConfig:
     replica_memory_mb: int | None = None
     finish_isolation: Literal["child", "inline"] = "child"
     finish_memory_mb: int = 4096
+    targets_store: str = ""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:

@@ -78,7 +78,12 @@ class RecordedNoise:
         return draw
 
 
-def _generator(seed: int, stream: str) -> torch.Generator:
+def generator_seed(seed: int, stream: str) -> int:
+    """Seed of the generator behind an item's stream, 0 <= seed < 2**63."""
     digest = hashlib.sha256(f"{seed}\x00{stream}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _generator(seed: int, stream: str) -> torch.Generator:
     # Built on the CPU whatever the model's device is: the same numbers everywhere.
-    return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device="cpu").manual_seed(generator_seed(seed, stream))

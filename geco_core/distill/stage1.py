@@ -48,6 +48,7 @@ class Stage1Config:
         min_snr: cap of the student's loss weights; None for none.
         vsd_weight: of the score distillation; 0 leaves the regression alone.
         regression_weight: of the squared error to stored teacher samples.
+        warm_steps: first steps in which the regression alone trains.
     """
 
     teacher_guidance: float = 4.0
@@ -62,6 +63,7 @@ class Stage1Config:
     min_snr: float | None = None
     vsd_weight: float = 1.0
     regression_weight: float = 0.0
+    warm_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("t_bounds", "student_t_bounds"):
@@ -72,11 +74,18 @@ class Stage1Config:
             raise ValueError(f"student_steps must not be negative, got {self.student_steps}")
         if not self.vsd_weight and not self.regression_weight:
             raise ValueError("vsd_weight and regression_weight are both 0: nothing to train on")
+        if self.warm_steps < 0:
+            raise ValueError(f"warm_steps must not be negative, got {self.warm_steps}")
+        if self.warm_steps and not self.regression_weight:
+            raise ValueError("warm_steps needs a regression_weight: there is nothing to warm up on")
 
-    @property
-    def student_turns(self) -> int:
+    def distils(self, step: int) -> bool:
+        """Whether the score distillation acts at `step` (0-based)."""
+        return bool(self.vsd_weight) and step >= self.warm_steps
+
+    def student_turns(self, step: int) -> int:
         """Student updates per generator update: none where only the regression trains."""
-        return self.student_steps if self.vsd_weight else 0
+        return self.student_steps if self.distils(step) else 0
 
 
 PAPER = Stage1Config(
@@ -134,6 +143,8 @@ class Stage1:
         conditions: ConditionBatch,
         draws: RowDraws,
         pairs: TeacherPairs | None = None,
+        *,
+        step: int = 0,
     ) -> tuple[Tensor, Tensor, Mapping[str, float]]:
         """Loss of the generator's step.
 
@@ -141,6 +152,7 @@ class Stage1:
             conditions: of the batch.
             draws: source of z, t and noise.
             pairs: teacher samples of the same conditions; needed where `regression_weight` is set.
+            step: 0-based, decides what trains, see `Stage1Config.distils`.
 
         Returns:
             The loss, the generated latents (detached) for the student, and numbers to log.
@@ -159,7 +171,7 @@ class Stage1:
             regression = (x0 - pairs.latents).square().mean()
             total = total + cfg.regression_weight * regression
             numbers["regression"] = float(regression.detach())
-        if cfg.vsd_weight:
+        if cfg.distils(step):
             x0 = self.generate(draws.normal(nets.teacher.latent_shape), conditions)
             schedule = nets.teacher.schedule
             score = vsd_loss(

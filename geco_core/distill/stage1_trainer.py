@@ -85,7 +85,7 @@ class Stage1Trainer:
         numbers: dict[str, float] = {}
         made = [self._generator_piece(step, piece, numbers) for piece in pieces]
         numbers["generator_norm"] = self._generator_steps.update(step)
-        for turn in range(self.stage1.config.student_turns):
+        for turn in range(self.stage1.config.student_turns(step)):
             for piece, (latents, conditions) in zip(pieces, made, strict=True):
                 self._student_piece(step, turn, piece, latents, conditions, numbers)
             numbers["student_norm"] = self._student_steps.update(step)
@@ -111,7 +111,7 @@ class Stage1Trainer:
             networks.student.unet.load_state_dict(state["student"])
             self._generator_steps.load_state_dict(state["generator_steps"])
             self._student_steps.load_state_dict(state["student_steps"])
-            self.ema.shadow = dict(state["ema"])
+            self.ema.load(state["ema"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise refuse_foreign(error) from error
 
@@ -126,7 +126,7 @@ class Stage1Trainer:
         conditions = self.stage1.conditions(self._data.images(piece.rows), draws)
         with self.config.precision(self.stage1.networks.teacher.device):
             loss, latents, parts = self.stage1.generator_loss(
-                conditions, draws, self._data.pairs(piece.rows)
+                conditions, draws, self._data.pairs(piece.rows), step=step
             )
         self._generator_steps.backward(loss, piece.weight, step)
         add_numbers(numbers, parts, piece.weight)
@@ -145,4 +145,4 @@ class Stage1Trainer:
         with self.config.precision(self.stage1.networks.teacher.device):
             loss, parts = self.stage1.student_loss(latents, conditions, draws)
         self._student_steps.backward(loss, piece.weight, step)
-        add_numbers(numbers, parts, piece.weight / self.stage1.config.student_turns)
+        add_numbers(numbers, parts, piece.weight / self.stage1.config.student_turns(step))

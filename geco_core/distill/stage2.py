@@ -11,7 +11,7 @@ Legend: B batch, V input views, K target views, H W pixels of a render.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,38 +122,55 @@ class Stage2:
             return model.decode(latents)
 
     def loss(self, batch: Stage2Batch) -> tuple[Tensor, Mapping[str, float]]:
-        """Loss of a batch and its parts."""
+        """Loss of a batch, the mean of its rows' losses, and its parts.
+
+        Every row gets a geometry of its own: regularisers averaged over the cubes of a whole batch
+        would make the loss depend on how a batch is cut into pieces and dealt to processes.
+        """
         cfg = self.config
-        images = resize_views(self.views(batch), self.reconstructor.config.input_size)
-        cameras = self._cameras_V16.to(images).expand(len(images), -1, -1)
-        planes = self.reconstructor.forward_planes(images, cameras).float()
-        shape = self.reconstructor.geometry(
-            planes, True, grid_res=cfg.grid_res, weights_on=cfg.weights_on
-        )
-        rgb, masks = self.renders(planes, shape, batch)
+        planes, shapes = self._surfaces(batch)
+        rgb, masks = self.renders(planes, shapes, batch)
         wanted, wanted_masks = batch.renders.flatten(0, 1), batch.masks.flatten(0, 1)
         parts = {
             "mse": (2.0 * (rgb - wanted)).square().mean(),
             "perceptual": self._perceptual(rgb, wanted).mean(),
             "mask": (masks - wanted_masks).square().mean(),
-            "entropy": shape.sdf_entropy,
-            "deviation": shape.surface_reg,
-            "regularise": shape.weight_reg,
+            "entropy": torch.stack([shape.sdf_entropy for shape in shapes]).mean(),
+            "deviation": torch.stack([shape.surface_reg for shape in shapes]).mean(),
+            "regularise": torch.stack([shape.weight_reg for shape in shapes]).mean(),
         }
         total = sum(
             (getattr(cfg, f"{name}_weight") * value for name, value in parts.items()),
-            start=shape.sdf_reg.mean(),
+            start=torch.cat([shape.sdf_reg for shape in shapes]).mean(),
         )
         assert isinstance(total, Tensor)
         numbers = {name: float(value.detach()) for name, value in parts.items()}
-        numbers["repaired"] = float(shape.repaired.float().mean())
+        numbers["repaired"] = float(torch.cat([s.repaired for s in shapes]).float().mean())
         return total, numbers
 
-    def renders(self, planes: Tensor, shape: Geometry, batch: Stage2Batch) -> tuple[Tensor, Tensor]:
-        """Colours [B K, 3, H, W] and masks [B K, 1, H, W] of the batch's meshes."""
+    def look(self, batch: Stage2Batch) -> Tensor:
+        """The chain's renders of a batch from its cameras, [B, K, 3, H, W] in [0, 1]."""
+        rgb, _ = self.renders(*self._surfaces(batch), batch)
+        return rgb.unflatten(0, batch.w2c.shape[:2])
+
+    def _surfaces(self, batch: Stage2Batch) -> tuple[Tensor, list[Geometry]]:
+        """Planes [B, 3, C, h, w] and the surface in each."""
+        cfg = self.config
+        images = resize_views(self.views(batch), self.reconstructor.config.input_size)
+        cameras = self._cameras_V16.to(images).expand(len(images), -1, -1)
+        planes = self.reconstructor.forward_planes(images, cameras).float()
+        return planes, [
+            self.reconstructor.geometry(row, True, grid_res=cfg.grid_res, weights_on=cfg.weights_on)
+            for row in planes.split(1)
+        ]
+
+    def renders(
+        self, planes: Tensor, shapes: Sequence[Geometry], batch: Stage2Batch
+    ) -> tuple[Tensor, Tensor]:
+        """Colours [B K, 3, H, W] and masks [B K, 1, H, W] of the batch's meshes, one per shape."""
         proj = projection(batch.fov_deg).to(planes)
         colors, masks = [], []
-        for b in range(len(planes)):
+        for b, shape in enumerate(shapes):
             mine = planes[b : b + 1]
 
             def color_of(points: Tensor, mine: Tensor = mine) -> Tensor:
@@ -161,8 +178,8 @@ class Stage2:
 
             made = render_mesh(
                 self._rasterizer,
-                shape.vertices[b],
-                shape.faces[b],
+                shape.vertices[0],
+                shape.faces[0],
                 batch.w2c[b],
                 proj,
                 self.config.render_size,

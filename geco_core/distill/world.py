@@ -64,6 +64,30 @@ class World:
         dist.all_reduce(values)
         return {key: float(v) / self.size for key, v in zip(keys, values, strict=True)}
 
+    def agree(self, wish: bool) -> bool:
+        """Whether any process wishes so; the same answer everywhere."""
+        if self.size == 1:
+            return wish
+        votes = torch.tensor(int(wish))
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return bool(votes)
+
+    def share(self, number: int) -> int:
+        """The number that the first process gives."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number if self.rank == 0 else 0)
+        dist.all_reduce(value)
+        return int(value)
+
+    def gather(self, state: Tensor) -> list[Tensor]:
+        """A CPU tensor of every process, in order of their ranks; all have one shape and type."""
+        if self.size == 1:
+            return [state]
+        states = [torch.empty_like(state) for _ in range(self.size)]
+        dist.all_gather(states, state)
+        return states
+
 
 BUCKET_ELEMENTS = 2**24
 

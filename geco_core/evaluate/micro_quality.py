@@ -44,6 +44,7 @@ class HeldOut:
         points: [P, 3] uniform in the box, the same for every object.
         surface: [B, Q, 3] points on the visible surface, with `colors` [B, Q, 3].
         names: class names.
+        seeds: of the objects.
     """
 
     conditions: Tensor
@@ -53,6 +54,7 @@ class HeldOut:
     surface: Tensor
     colors: Tensor
     names: list[str]
+    seeds: list[int]
 
 
 def load_heldout(
@@ -64,7 +66,7 @@ def load_heldout(
     rows: dict[str, list[np.ndarray]] = {
         k: [] for k in ("condition", "views", "inside", "surface", "colors")
     }
-    names = []
+    names, seeds = [], []
     model = config.multiview
     for index in range(first, first + count):
         seed = object_seed("heldout", index)
@@ -77,6 +79,7 @@ def load_heldout(
         rows["surface"].append(example.color_points)
         rows["colors"].append(example.color_values)
         names.append(example.class_name)
+        seeds.append(seed)
     as_images = [
         torch.from_numpy(np.stack(rows[k])).movedim(-1, -3).float() / 255
         for k in ("condition", "views")
@@ -89,6 +92,7 @@ def load_heldout(
         torch.from_numpy(np.stack(rows["surface"])).float(),
         torch.from_numpy(np.stack(rows["colors"])).float(),
         names,
+        seeds,
     )
 
 

@@ -1,7 +1,8 @@
 """The colour head of one object as a small, portable function of space.
 
 A mesh that leaves its model takes this along, so that a texture can be baked from the field itself
-where the model is not: planes and one small MLP, a few megabytes.
+where the model is not: planes and one small MLP, a few megabytes. Most meshes get no texture, so
+the planes stay on the model's device until somebody asks for a colour or sends the mesh away.
 
 Legend: C plane channels, h w plane sides, P points.
 """
@@ -9,6 +10,8 @@ Legend: C plane channels, h w plane sides, P points.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,3 +67,31 @@ class TriplaneColor:
         for weight, bias in layers[:-1]:
             features = F.relu(F.linear(features, weight, bias))
         return activate_color(F.linear(features, *layers[-1])).clamp(0.0, 1.0)
+
+
+class DeviceTriplaneColor:
+    """A `TriplaneColor` that is copied to the host when it is first called or pickled.
+
+    Pickles as the `TriplaneColor`.
+
+    Args:
+        planes_13CHW: of one object; rounded to float16 at once, which also detaches them from those
+            of their batch.
+        head: its decoder's colour head, which must not be trained on.
+    """
+
+    def __init__(self, planes_13CHW: Tensor, head: HeadMLP) -> None:
+        self._planes_13CHW = planes_13CHW.detach().to(torch.float16, copy=True)
+        self._head = head
+
+    @cached_property
+    def on_host(self) -> TriplaneColor:
+        """The portable form."""
+        return TriplaneColor.of(self._planes_13CHW, self._head)
+
+    def __call__(self, points_P3: np.ndarray) -> np.ndarray:
+        """Colours float32 [P, 3] in [0, 1] of points float [P, 3]."""
+        return self.on_host(points_P3)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TriplaneColor, (self.on_host.planes, self.on_host.layers)

@@ -12,6 +12,8 @@ Legend: B batch, P points, C plane channels.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,14 @@ from geco_core.fields.triplane import sample_planes
 
 WEIGHTS_PER_CUBE = 21  # FlexiCubes: 12 beta, 8 alpha, 1 gamma
 WEIGHT_GAIN = 0.1
+
+
+class CubeHead(Protocol):
+    """What gives FlexiCubes weights."""
+
+    def weights(self, corner_features: Tensor) -> Tensor:
+        """[..., 21] of cubes from their corners' features [..., 8 * features], concatenated."""
+        ...
 
 
 class HeadMLP(nn.Sequential):

@@ -22,7 +22,8 @@ PLANE_AXES: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (2, 1))
 
 def project_to_planes(points: Tensor) -> Tensor:
     """In-plane coordinates [B, 3, P, 2] (column axis first) of points [B, P, 3]."""
-    return torch.stack([points[..., list(axes)] for axes in PLANE_AXES], 1)
+    axes = points.unbind(-1)  # indexing with a list would copy the list to the device
+    return torch.stack([torch.stack([axes[u], axes[v]], -1) for u, v in PLANE_AXES], 1)
 
 
 def sample_planes(planes: Tensor, points: Tensor) -> Tensor:

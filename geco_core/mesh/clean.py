@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geco_core.mesh.inspect import distinct_corners
+from geco_core.mesh.surface import distinct_corners
 from geco_core.types import Mesh
 
 

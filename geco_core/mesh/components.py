@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geco_core.mesh.inspect import face_areas, face_components, welded_faces
+from geco_core.mesh.surface import face_areas, face_components, welded_faces
 from geco_core.types import Mesh
 
 

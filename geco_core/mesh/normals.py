@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geco_core.mesh.inspect import position_ids
+from geco_core.mesh.surface import position_ids
 from geco_core.types import Mesh
 
 _FALLBACK = (0.0, 1.0, 0.0)

@@ -8,17 +8,16 @@ Legend: N vertices, F faces.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from geco_core.config.finish import MIN_FACES
 from geco_core.errors import BadItem, Reason
 from geco_core.mesh.clean import clean
 from geco_core.types import Mesh
 
-MIN_FACES = 4
 AGGRESSIVENESS = 5.0  # of the library, 0 slow and exact to 10 fast and rough
 
 
@@ -61,22 +60,3 @@ def simplify(mesh: Mesh, face_budget: int) -> Mesh:
         _, nearest_N = KDTree(mesh.vertices).query(reduced.vertices)
         reduced.colors = mesh.colors[nearest_N]
     return clean(reduced)
-
-
-def level_chain(mesh: Mesh, shares: tuple[float, ...]) -> list[Mesh]:
-    """Levels of detail: one mesh per share of the faces, finest first, each made from the last.
-
-    Args:
-        mesh: the full mesh, which is not part of the chain.
-        shares: decreasing, each within 0 and 1, e.g. (0.5, 0.25).
-
-    Raises:
-        ValueError: shares out of range or not decreasing.
-    """
-    if any(not 0.0 < share < 1.0 for share in shares) or any(a <= b for a, b in pairwise(shares)):
-        raise ValueError(f"shares must decrease within 0 and 1, got {shares}")
-    chain: list[Mesh] = []
-    for share in shares:
-        budget = max(MIN_FACES, round(share * len(mesh.faces)))
-        chain.append(simplify(chain[-1] if chain else mesh, budget))
-    return chain

@@ -36,6 +36,17 @@ def generate_views(
     Returns:
         [B, V, 3, view, view] in [0, 1], float32, on the model's device.
     """
+    return model.decode(sample_latents(model, pixels, seeds, sampler))
+
+
+@torch.no_grad()
+def sample_latents(
+    model: Zero123Plus,
+    pixels: tuple[Tensor, Tensor],
+    seeds: Sequence[int],
+    sampler: SamplerConfig,
+) -> Tensor:
+    """Tile latents [B, c, H, W], float32, as the U-Net sees them; arguments of `generate_views`."""
     vae_pixels, clip_pixels = (p.to(model.device) for p in pixels)
     noise = ItemNoise(seeds)
     posterior = noise.draw(streams.POSTERIOR, model.condition_shape).to(model.device)
@@ -44,10 +55,9 @@ def generate_views(
     if sampler.guidance_scale != 1.0:
         draw = noise.draw(streams.POSTERIOR_NEGATIVE, model.condition_shape).to(model.device)
         negative = model.negative_condition(len(seeds), draw)
-    latents = model.sample(
+    return model.sample(
         condition, noise, sampler, negative=negative, reference_t=sampler.reference_t
     )
-    return model.decode(latents)
 
 
 def views_of_images(

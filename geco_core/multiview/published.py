@@ -19,6 +19,8 @@ from geco_core.multiview.zero123plus import Zero123Plus
 
 # transformers 5 drops this prefix from the text tower; the published files carry it.
 _TEXT_PREFIX = "text_model."
+# The U-Net alone, as a distillation writes it, carries the name it has in our model.
+_UNET_PREFIX = "unet."
 # Index buffers that old releases stored and that are computed now.
 _DROPPED = ("embeddings.position_ids",)
 # Autoencoders saved before diffusers 0.17 name their attention so.
@@ -69,6 +71,8 @@ def load_part(
     """
     module = part_modules(model)[part]
     prefix = _published_prefix(module, part)
+    if part == "unet" and all(name.startswith(_UNET_PREFIX) for name in state):
+        prefix = _UNET_PREFIX
 
     def names(name: str) -> str | None:
         return None if name.endswith(_DROPPED) else _current(name.removeprefix(prefix))
@@ -82,7 +86,11 @@ def load_ramp(model: Zero123Plus, ramp: list[float]) -> None:
     Raises `Fatal` when their number is wrong.
     """
     if len(ramp) != len(model.ramp):
-        raise Fatal(f"{len(ramp)} ramping coefficients for {len(model.ramp)} text tokens")
+        raise Fatal(
+            f"{len(ramp)} ramping coefficients for {len(model.ramp)} text tokens",
+            stage="load",
+            remedy="take the model_index.json that was published with these weights",
+        )
     with torch.no_grad():
         model.ramp.copy_(torch.tensor(ramp))
 

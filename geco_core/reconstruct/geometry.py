@@ -13,6 +13,7 @@ Legend: B batch, C plane channels, N grid nodes, U nodes of surface cubes, S cub
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from geco_core.config.models import ExtractionConfig
 from geco_core.errors import BadItem, Reason
-from geco_core.fields.decoders import MeshDecoder
+from geco_core.fields.decoders import CubeHead, MeshDecoder
 from geco_core.reconstruct.regularise import (
     grid_edges,
     one_signed,
@@ -86,7 +87,7 @@ def deformation_offsets(decoder: MeshDecoder, features: Tensor, grid_res: int) -
     return torch.tanh(decoder.deformation_of(features)) / (grid_res * 4)
 
 
-def cube_weights(decoder: MeshDecoder, features: Tensor, corners: Tensor) -> Tensor:
+def cube_weights(decoder: CubeHead, features: Tensor, corners: Tensor) -> Tensor:
     """Raw FlexiCubes weights [S, 21] of cubes whose corners [S, 8] index node features [U, 3C].
 
     Works in chunks and recomputes them in the backward pass: corner features of a whole grid would
@@ -227,7 +228,6 @@ def _surface_sample(
     return _Sample(vertices, faces, deviation, weights, values[surface_edges(grid, index)])
 
 
-@torch.no_grad()
 def extract(
     decoder: MeshDecoder, planes: Tensor, grid_scale: float, config: ExtractionConfig
 ) -> list[SurfaceMesh | BadItem]:
@@ -242,21 +242,35 @@ def extract(
     Returns:
         One result per object: a mesh, or a `BadItem` (`non_finite`, `empty_mesh`) in its place.
     """
+    return list(extract_each(decoder, planes, grid_scale, config))
+
+
+@torch.no_grad()
+def extract_each(
+    decoder: MeshDecoder, planes: Tensor, grid_scale: float, config: ExtractionConfig
+) -> Iterator[SurfaceMesh | BadItem]:
+    """`extract`, giving each object when it is made.
+
+    On a GPU the host waits once for the batch, to learn which planes are finite, and then for the
+    counts of what is found (how many nodes to evaluate, how many vertices) alone.
+    """
     grid = RegularGrid.cubic(config.grid_res, grid_scale)
-    return [_extract_one(decoder, planes[b : b + 1], grid, config) for b in range(len(planes))]
+    finite_B = planes.isfinite().flatten(1).all(1).tolist()
+    for planes_13CHW, finite in zip(planes.split(1), finite_B, strict=True):
+        if finite:
+            yield _extract_one(decoder, planes_13CHW, grid, config)
+        else:
+            yield BadItem(
+                "the reconstructor produced non-finite triplanes",
+                reason=Reason.NON_FINITE,
+                remedy="check the weights and the precision",
+                stage="reconstruct",
+            )
 
 
 def _extract_one(
     decoder: MeshDecoder, planes: Tensor, grid: RegularGrid, config: ExtractionConfig
 ) -> SurfaceMesh | BadItem:
-    if not bool(planes.isfinite().all()):
-        return BadItem(
-            "the reconstructor produced non-finite triplanes",
-            reason=Reason.NON_FINITE,
-            remedy="check the weights and the precision",
-            stage="reconstruct",
-        )
-
     # The offset and weight callbacks see the same points: sample their features once.
     memo: dict[str, Tensor] = {}
 

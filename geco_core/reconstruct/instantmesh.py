@@ -9,6 +9,8 @@ Legend: B batch, V views, C plane channels, h/w plane sides.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from geco_core.config.models import ExtractionConfig, ReconstructorConfig
@@ -68,3 +70,9 @@ class InstantMesh(PlanesModel):
         A failed object's place holds its `BadItem`.
         """
         return geometry_of.extract(self.decoder, planes, self.config.grid_scale, config)
+
+    def extract_each(
+        self, planes: Tensor, config: ExtractionConfig
+    ) -> Iterator[SurfaceMesh | BadItem]:
+        """`extract`, giving each object when it is made."""
+        return geometry_of.extract_each(self.decoder, planes, self.config.grid_scale, config)

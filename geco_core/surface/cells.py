@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from geco_core.surface.grid import RegularGrid, unflatten
+from geco_core.surface.grid import RegularGrid, unflatten, within
 from geco_core.surface.tables import tables_on
 
 
@@ -87,8 +87,7 @@ def resolve_ambiguity(cases_S: Tensor, cells: SurfaceCells) -> Tensor:
     flagged_A = tables.flagged[cases_S].nonzero().view(-1)
     step_A3 = tables.flip_direction[cases_S[flagged_A]]
     position_A3 = torch.stack(unflatten(cells.cubes[flagged_A], cells.res), dim=-1) + step_A3
-    size_3 = torch.tensor(cells.res, device=cases_S.device)
-    in_grid_A = ((position_A3 >= 0) & (position_A3 < size_3)).all(dim=1)
+    in_grid_A = within(position_A3, cells.res)
     _, ry, rz = cells.res
     neighbour_A = (position_A3[:, 0] * ry + position_A3[:, 1]) * rz + position_A3[:, 2]
     # The shared face changes sign: a neighbour within the grid is a surface cube, and is found.

@@ -10,6 +10,7 @@ Legend: P points or nodes, S cubes, N all nodes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -107,3 +108,18 @@ def unflatten(index_P: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Ten
     k = index_P - rest * nz
     i = torch.div(rest, ny, rounding_mode="floor")
     return i, rest - i * ny, k
+
+
+def within(position_S3: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Bool [...]: coordinates [..., 3] of cells that a volume of `shape` has."""
+    known = (position_S3 >= 0).all(dim=-1)
+    for axis, size in enumerate(shape):
+        known = known & (position_S3[..., axis] < size)
+    return known
+
+
+@cache
+def constant(values: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor:
+    """A small int64 table on `device`, copied there once: a copy makes the host wait."""
+    with torch.inference_mode(mode=False):  # it outlives the mode it is first asked for in
+        return torch.tensor(values, device=device)

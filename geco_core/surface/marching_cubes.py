@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from geco_core.surface.cells import SurfaceCells, corner_cases, crossed_cubes
-from geco_core.surface.grid import RegularGrid, unflatten
+from geco_core.surface.grid import RegularGrid, constant, unflatten
 from geco_core.surface.tables import tables_on
 
 
@@ -61,7 +61,7 @@ def _cut_edges(inside_XYZ: Tensor) -> Tensor:
 def _node_steps(grid: RegularGrid, device: torch.device) -> Tensor:
     """Int64 [3]: what to add to a flat node index to step along each axis."""
     _, ny, nz = grid.node_shape
-    return torch.tensor([ny * nz, nz, 1], device=device)
+    return constant(((ny * nz, nz, 1),), device)[0]
 
 
 def _crossings(field_XYZ: Tensor, level: float, key_V: Tensor, grid: RegularGrid) -> Tensor:

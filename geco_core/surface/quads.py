@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from geco_core.surface.cells import SurfaceCells
+from geco_core.surface.grid import constant
 from geco_core.surface.tables import tables_on
 
 FaceOrder = Literal["instantmesh", "upstream"]
@@ -60,7 +61,7 @@ def quads_of(
     quad_Q4 = (dual_S12 + first_S[:, None]).view(-1)[place_Q4]
     value_Q = sdf.detach()[nodes_S12.reshape(-1)[place_Q4[:, 0]]]
     outside_Q = value_Q >= 0 if zeros_outside else value_Q > 0
-    ways_24 = torch.tensor([[2, 3, 1, 0], [0, 1, 3, 2]], device=sdf.device)
+    ways_24 = constant(((2, 3, 1, 0), (0, 1, 3, 2)), sdf.device)
     quad_Q4 = torch.gather(quad_Q4, 1, ways_24[outside_Q.long()])
     if order == "instantmesh":
         quad_Q4 = quad_Q4[torch.sort((~outside_Q).to(torch.uint8), stable=True).indices]
@@ -86,7 +87,7 @@ def triangulate(
     gamma_Q4 = gamma_V[quad_Q4]
     g02_Q, g13_Q = gamma_Q4[:, 0] * gamma_Q4[:, 2], gamma_Q4[:, 1] * gamma_Q4[:, 3]
     if not training:
-        ways_26 = torch.tensor([[0, 1, 3, 3, 1, 2], [0, 1, 2, 0, 2, 3]], device=quad_Q4.device)
+        ways_26 = constant(((0, 1, 3, 3, 1, 2), (0, 1, 2, 0, 2, 3)), quad_Q4.device)
         return vertices_V3, torch.gather(quad_Q4, 1, ways_26[(g02_Q > g13_Q).long()]).view(-1, 3)
     x_Q43 = vertices_V3.index_select(0, quad_Q4.reshape(-1)).view(-1, 4, 3)
     w02_Q1, w13_Q1 = g02_Q[:, None], g13_Q[:, None]

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from geco_core.surface.cells import SurfaceCells, crossed_cubes, reduce_corners
-from geco_core.surface.grid import RegularGrid, unflatten
+from geco_core.surface.grid import RegularGrid, unflatten, within
 from geco_core.surface.levels import (
     Level,
     child_cells,
@@ -59,12 +59,12 @@ class SparseField:
         corners_S8 = self.grid.corners(self.cubes)
         if self.nodes.shape[0] == self.grid.num_nodes:
             mark = torch.zeros(self.grid.num_nodes, dtype=torch.bool, device=self.nodes.device)
-            mark[corners_S8.view(-1)] = True
+            mark.index_fill_(0, corners_S8.view(-1), True)
             rows_U = nodes_U = mark.nonzero().view(-1)
         else:
             rows_S8 = torch.searchsorted(self.nodes, corners_S8)
             mark = torch.zeros(self.nodes.shape[0], dtype=torch.bool, device=self.nodes.device)
-            mark[rows_S8.view(-1)] = True
+            mark.index_fill_(0, rows_S8.view(-1), True)
             rows_U = mark.nonzero().view(-1)
             nodes_U = self.nodes[rows_U]
             corners_S8 = rows_S8
@@ -122,7 +122,7 @@ class _Evaluation:
             return  # several network operators refuse empty batches
         nodes = self.level.to_grid(wanted_P)
         values = evaluate_nodes(self.sdf_fn, self.level.grid, nodes, self.chunk_points)
-        self.known.view(-1)[wanted_P] = True
+        self.known.view(-1).index_fill_(0, wanted_P, True)
         self.inside.view(-1)[wanted_P] = values < 0
         self.nodes, self.values = _merge(self.nodes, self.values, nodes, values)
 
@@ -148,7 +148,7 @@ class _Evaluation:
                 added = True
                 corner_P = RegularGrid(self.level.cells).corners(front_S).view(-1)
                 self.evaluate(torch.unique(corner_P[~self.known.view(-1)[corner_P]]))
-                known_cells.view(-1)[front_S] = True
+                known_cells.view(-1).index_fill_(0, front_S, True)
                 front_S = self._beyond(front_S, known_cells)
             if not added:
                 return surface_XYZ
@@ -160,8 +160,7 @@ class _Evaluation:
         sizes = self.level.cells
         position_S3 = torch.stack(unflatten(cells_S, sizes), dim=-1)
         near_S63 = position_S3[:, None] + tables.face_directions
-        limit_3 = torch.tensor(sizes, device=cells_S.device)
-        in_grid_S6 = ((near_S63 >= 0) & (near_S63 < limit_3)).all(dim=-1)
+        in_grid_S6 = within(near_S63, sizes)
         near_S6 = (near_S63[..., 0] * sizes[1] + near_S63[..., 1]) * sizes[2] + near_S63[..., 2]
         open_S6 = in_grid_S6 & ~known_cells.view(-1)[near_S6.clamp(0, known_cells.numel() - 1)]
         row, face = open_S6.nonzero(as_tuple=True)
@@ -234,7 +233,7 @@ def _merge(
     )
     total = nodes_A.shape[0] + nodes_B.shape[0]
     from_B = torch.ones(total, dtype=torch.bool, device=nodes_A.device)
-    from_B[place_A] = False
+    from_B.index_fill_(0, place_A, False)
     place_B = from_B.nonzero().view(-1)
     nodes = (
         nodes_A.new_empty(total).index_copy_(0, place_A, nodes_A).index_copy_(0, place_B, nodes_B)

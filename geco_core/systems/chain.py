@@ -1,8 +1,7 @@
 """The two models of a chain, loaded from wherever their weights are.
 
-A multi-view reference that holds a published pipeline (`model_index.json`) goes through its
-adapter, and so does a reconstructor that is not one of our own files; our own weights are strict
-safetensors.
+A multi-view reference is a published pipeline, which goes through its adapter, or one safetensors
+file of our own. Reconstructors of any origin go through one adapter.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from geco_core.checkpoints.instantmesh import build_reconstructor, load_reconstructor
-from geco_core.checkpoints.licences import licences_of
+from geco_core.checkpoints.adapter import check_complete, skeleton
+from geco_core.checkpoints.families import bound_by, is_own
+from geco_core.checkpoints.instantmesh import load_reconstructor
 from geco_core.checkpoints.safe import load_into, load_weights
 from geco_core.checkpoints.zero123plus import load_zero123plus
 from geco_core.config.models import InstantMeshConfig
@@ -20,8 +20,6 @@ from geco_core.errors import Fatal
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import InstantNeRF
-
-_SHIPPED, _OWN = "package:", ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,57 +50,46 @@ def load_chain(config: InstantMeshConfig, dtype: torch.dtype) -> Chain:
     Raises:
         Fatal: a file is missing, damaged, of another digest, or not the configured model.
     """
-    views, first, families = _load_multiview(config, dtype)
-    reconstructor, second, family = _load_reconstructor(config)
-    published = [name for name in (*families, family) if name]
-    licences = set(licences_of(published)) if published else set()
-    if not families or not family:
-        licences.add(config.weights.licence)
-    return Chain(views, reconstructor, f"{first}+{second}", tuple(sorted(licences)))
-
-
-def _load_multiview(
-    config: InstantMeshConfig, dtype: torch.dtype
-) -> tuple[Zero123Plus, str, tuple[str, ...]]:
     weights = config.weights
-    if not weights.multiview.startswith(_SHIPPED) and not weights.multiview.endswith(_OWN):
-        if not weights.multiview:
-            _missing("multiview")
-        pins = {"unet": weights.multiview_sha256} if weights.multiview_sha256 else None
-        loaded = load_zero123plus(
-            weights.multiview,
-            config.multiview,
-            white_unet=weights.white_unet,
-            pins=pins,
-            dtype=dtype,
-        )
-        return loaded.model, loaded.digest, loaded.families
-    model = Zero123Plus(config.multiview)
-    own = load_weights(weights.multiview, weights.multiview_sha256)
-    load_into(model, own, "the multi-view model")
-    return model.to(dtype), own.sha256, ()
-
-
-def _load_reconstructor(config: InstantMeshConfig) -> tuple[InstantMesh | InstantNeRF, str, str]:
-    weights = config.weights
-    if not weights.reconstructor:
-        _missing("reconstructor")
-    if weights.reconstructor.startswith(_SHIPPED):
-        model = build_reconstructor(config.reconstructor)
-        own = load_weights(weights.reconstructor, weights.reconstructor_sha256)
-        load_into(model, own, "the reconstructor")
-        return model, own.sha256, ""
-    loaded = load_reconstructor(
+    for name in ("multiview", "reconstructor"):
+        if not getattr(weights, name):
+            raise _missing(name)
+    views, first, stated = _load_multiview(config, dtype)
+    surface = load_reconstructor(
         weights.reconstructor,
         config.reconstructor,
         sha256=weights.reconstructor_sha256,
         dtype=torch.float32,
     )
-    return loaded.model, loaded.sha256, loaded.family
+    families = (surface.family,) if surface.family else ()
+    licences = {
+        *bound_by(stated, (), weights.licence),
+        *bound_by(surface.licences, families, weights.licence),
+    }
+    digest = f"{first}+{surface.sha256}"
+    return Chain(views, surface.model, digest, tuple(sorted(licences)))
 
 
-def _missing(name: str) -> None:
-    raise Fatal(
+def _load_multiview(
+    config: InstantMeshConfig, dtype: torch.dtype
+) -> tuple[Zero123Plus, str, tuple[str, ...]]:
+    """The model, its digest, and the licences that are known of its weights."""
+    weights = config.weights
+    if is_own(weights.multiview):
+        model = skeleton(lambda: Zero123Plus(config.multiview))
+        own = load_weights(weights.multiview, weights.multiview_sha256, dtype=dtype)
+        load_into(model, own, "the multi-view model", assign=True)
+        check_complete(model, "the multi-view model")
+        return model, own.sha256, own.licences
+    pins = {"unet": weights.multiview_sha256} if weights.multiview_sha256 else None
+    loaded = load_zero123plus(
+        weights.multiview, config.multiview, white_unet=weights.white_unet, pins=pins, dtype=dtype
+    )
+    return loaded.model, loaded.digest, loaded.licences
+
+
+def _missing(name: str) -> Fatal:
+    return Fatal(
         f"no {name} weights are configured",
         stage="load",
         remedy=f"set model.weights.{name}; docs/guide/weights.md says where to get published ones",

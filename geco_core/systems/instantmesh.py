@@ -10,7 +10,9 @@ give the same bytes in any batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,18 +22,22 @@ from torch import Tensor
 from geco_core.cameras import encoder_cameras, rig_poses
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
-from geco_core.errors import BadItem, Fatal, ForgeError, Reason
-from geco_core.fields.color import TriplaneColor
+from geco_core.errors import BadItem, ForgeError, Reason
+from geco_core.fields.color import DeviceTriplaneColor
 from geco_core.imaging.decode import DecodeLimits, decode_image
 from geco_core.imaging.framing import composite, condition_pixels, resize_foreground
 from geco_core.imaging.matting import foreground_rgba
 from geco_core.imaging.views import resize_views
 from geco_core.mesh.frames import world_to_gltf
-from geco_core.multiview.generate import generate_views
+from geco_core.multiview.generate import sample_latents
 from geco_core.multiview.zero123plus import Zero123Plus
+from geco_core.reconstruct.geometry import SurfaceMesh
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import InstantNeRF
 from geco_core.systems.chain import load_chain
+from geco_core.systems.device import check_device, device_named, place, precision, tf32
+from geco_core.systems.host_copies import HostCopies
+from geco_core.systems.student import StudentViews, decode_each
 from geco_core.types import Condition, Generated, Item, Mesh, MultiView
 
 
@@ -60,8 +66,10 @@ class InstantMeshSystem:
         self.preset = config.preset
         self.batch_size = config.batch_size
         self.config = config
-        self._multiview = multiview.eval().to(device)
-        self._reconstructor = reconstructor.eval().to(device)
+        place(config, device, multiview, reconstructor)
+        self._multiview = multiview
+        self._reconstructor = reconstructor
+        self._student = StudentViews(multiview, config.sampler, config.reference_cache)
         self._weights_digest = weights_digest
         self._licences = list(licences or [config.weights.licence])
         self._device = device
@@ -94,16 +102,9 @@ class InstantMeshSystem:
     @torch.inference_mode()
     def multiview(self, conditions: Sequence[Condition], seeds: Sequence[int]) -> MultiView:
         """Six views per condition; item i depends on (conditions[i], seeds[i]) alone."""
-        vae_B3SS, clip_B3PP = condition_pixels(
-            [self._condition_rgb(c) for c in conditions], self.config.multiview
-        )
-        with self._autocast():
-            views = self._per_item(
-                lambda i: generate_views(
-                    self._multiview, (vae_B3SS[i], clip_B3PP[i]), seeds[i], self.config.sampler
-                ),
-                len(conditions),
-            )
+        images = [self._condition_rgb(c) for c in conditions]
+        with self._precision():
+            views = self._per_item(lambda i: self._views(images[i], seeds[i]), len(images))
         cameras = self._cameras_V16.to(self._device).expand(len(conditions), -1, -1)
         return MultiView(torch.cat(views), cameras)
 
@@ -116,16 +117,16 @@ class InstantMeshSystem:
         started = time.perf_counter()
         images = resize_views(views.images.to(self._device), self.config.reconstructor.input_size)
         cameras = views.cameras.to(self._device)
-        with self._autocast():
+        with self._precision():
             planes = self._per_item(
                 lambda i: self._reconstructor.forward_planes(images[i], cameras[i]), len(images)
             )
+        planes_B3CHW = torch.cat(planes).float()
         self._synchronize()
         self._timing["reconstruct"] = time.perf_counter() - started
         started = time.perf_counter()
-        results = [
-            self._extract(planes_13CHW) for planes_13CHW in torch.cat(planes).float().split(1)
-        ]
+        with tf32(allowed=False):
+            results = self._meshes(planes_B3CHW)
         self._timing["extract"] = time.perf_counter() - started
         return results
 
@@ -177,35 +178,88 @@ class InstantMeshSystem:
             )
         return composite(condition.rgba, self.config.multiview.background)
 
-    def _per_item(self, call: Any, count: int) -> list[Tensor]:
+    def _views(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> Tensor:
+        """Views [B, V, 3, view, view] of composited images."""
+        if self.config.sampler.kind == "one_step":
+            return self._student(images, seeds)
+        pixels = condition_pixels(images, self.config.multiview)
+        latents = sample_latents(self._multiview, pixels, seeds, self.config.sampler)
+        return decode_each(self._multiview, latents)
+
+    def _per_item(self, call: Callable[[slice], Tensor], count: int) -> list[Tensor]:
         if self._device.type == "cpu":
             return [call(slice(i, i + 1)) for i in range(count)]
         return [call(slice(0, count))]
 
-    def _extract(self, planes_13CHW: Tensor) -> Generated:
-        model = self._reconstructor
-        if isinstance(model, InstantNeRF):
-            (surface,) = model.extract(planes_13CHW)
-        else:
-            (surface,) = model.extract(planes_13CHW, self.config.extraction)
+    def _meshes(self, planes_B3CHW: Tensor) -> list[Generated]:
+        copies = HostCopies(self._device)
+        found = [
+            self._sent(surface, planes_13CHW, copies)
+            for surface, planes_13CHW in zip(
+                self._surfaces(planes_B3CHW), planes_B3CHW.split(1), strict=True
+            )
+        ]
+        copies.wait()
+        return [s.mesh() if isinstance(s, _OnItsWay) else s for s in found]
+
+    def _surfaces(self, planes_B3CHW: Tensor) -> Iterator[SurfaceMesh | BadItem]:
+        """One result per object, each when it is made."""
+        if isinstance(self._reconstructor, InstantMesh):
+            return self._reconstructor.extract_each(planes_B3CHW, self.config.extraction)
+        nerf = self._reconstructor
+        return (surface for planes in planes_B3CHW.split(1) for surface in nerf.extract(planes))
+
+    def _sent(
+        self, surface: SurfaceMesh | BadItem, planes_13CHW: Tensor, copies: HostCopies
+    ) -> _OnItsWay | BadItem:
+        """The surface on its way to the host."""
         if isinstance(surface, BadItem):
             return surface
+        model = self._reconstructor
         head = model.decoder.net_rgb if isinstance(model, InstantMesh) else None
-        return Mesh(
-            vertices=world_to_gltf(surface.vertices.float().cpu().numpy()).astype(np.float32),
-            faces=surface.faces.cpu().numpy().astype(np.int32),
-            colors=surface.vertex_rgb.clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy(),
-            color_fn=None if head is None else TriplaneColor.of(planes_13CHW, head),
-        )
+        color_fn = None if head is None else DeviceTriplaneColor(planes_13CHW, head)
+        return _OnItsWay.of(surface, copies, color_fn)
 
-    def _autocast(self) -> torch.autocast:
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
         """The configured precision, for the networks alone: extraction stays in float32."""
         dtype = precision(self.config.dtype, self._device)
-        return torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
+        autocast = torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32)
+        with autocast, tf32(allowed=self.config.tf32):
+            yield
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+@dataclass(frozen=True)
+class _OnItsWay:
+    """A surface whose copy to the host may not be complete yet."""
+
+    vertices: Tensor  # float32 [N, 3], world
+    faces: Tensor  # int32 [F, 3]
+    colors: Tensor  # uint8 [N, 3]
+    color_fn: DeviceTriplaneColor | None
+
+    @classmethod
+    def of(
+        cls, surface: SurfaceMesh, copies: HostCopies, color_fn: DeviceTriplaneColor | None
+    ) -> _OnItsWay:
+        return cls(
+            copies.copy(surface.vertices.float()),
+            copies.copy(surface.faces.to(torch.int32)),
+            copies.copy(surface.vertex_rgb.clamp(0, 1).mul(255).to(torch.uint8)),
+            color_fn,
+        )
+
+    def mesh(self) -> Mesh:
+        return Mesh(
+            vertices=world_to_gltf(self.vertices.numpy()).astype(np.float32),
+            faces=self.faces.numpy(),
+            colors=self.colors.numpy(),
+            color_fn=self.color_fn,
+        )
 
 
 def build_instantmesh(preset: str, overrides: Sequence[str] = ()) -> InstantMeshSystem:
@@ -222,27 +276,8 @@ def build_chain(name: str, preset: str, overrides: Sequence[str]) -> InstantMesh
     """Build a system of this family by its name; see `build_instantmesh`."""
     config = config_load.load(InstantMeshConfig, config_load.preset_path(name, preset), overrides)
     device = device_named(config.device)
+    check_device(config, device)
     chain = load_chain(config, precision(config.dtype, device))
     return InstantMeshSystem(
         config, chain.multiview, chain.reconstructor, chain.digest, device, chain.licences
     )
-
-
-def precision(name: str, device: torch.device) -> torch.dtype:
-    """The configured precision; "auto" is float16 on a GPU, as published, and float32 elsewhere."""
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return getattr(torch, name)
-
-
-def device_named(name: str) -> torch.device:
-    """The configured device. Raises `Fatal` for a GPU that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise Fatal(
-            f"device {name} is configured but no GPU is visible",
-            stage="load",
-            remedy="set model.device=cpu",
-        )
-    return torch.device(name)

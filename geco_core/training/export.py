@@ -1,24 +1,33 @@
-"""Trained micro weights as float16 safetensors, installed and pinned by digest."""
+"""Trained micro weights as small safetensors, installed in the package and pinned by digest.
+
+The teacher chain's are float16; the distilled chain's are differences to them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from safetensors.torch import save_file
 
+from geco_core.checkpoints.difference import Base, save_difference
 from geco_core.checkpoints.legacy import load_tensors
+from geco_core.checkpoints.safe import load_weights
 from geco_core.config import load as config_load
+from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import Fatal
 from geco_core.training.recipe import Workspace
 
-FILES = {
-    "multiview": "instantmesh-micro-multiview",
-    "reconstructor": "instantmesh-micro-reconstructor",
-}
+PARTS = ("multiview", "reconstructor")
+
+
+def file_name(system: str, part: str) -> str:
+    """Name of a shipped file of weights."""
+    return f"{system}-micro-{part}.safetensors"
 
 
 def export_weights(space: Workspace, target: Path) -> Path:
@@ -34,7 +43,7 @@ def export_weights(space: Workspace, target: Path) -> Path:
     origin = {"recipe": config_load.to_dict(space.recipe), "licence": "Apache-2.0"}
     metadata = {"origin": json.dumps(origin, sort_keys=True)}
     for name, stages in (
-        ("multiview", ("multiview",)),
+        ("multiview", ("noised",)),
         ("reconstructor", ("finetune", "reconstructor")),
     ):
         path = next((space.weights(s) for s in stages if space.weights(s).is_file()), None)
@@ -51,25 +60,55 @@ def export_weights(space: Workspace, target: Path) -> Path:
         }
         save_file(
             halves,
-            target / f"{FILES[name]}.safetensors",
+            target / file_name("instantmesh", name),
             metadata=metadata,
         )
     return target
 
 
-def install_weights(source: Path) -> None:
+def export_differences(student: Mapping[str, Path], target: Path) -> Path:
+    """Write a distilled chain as differences to the shipped teacher chain.
+
+    Args:
+        student: full weights of `multiview` and `reconstructor`, as a distillation leaves them.
+        target: folder for `geco-micro-*.safetensors`.
+
+    Raises:
+        Fatal: a file is missing or damaged, or was distilled from other weights.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    teacher = config_load.load(
+        InstantMeshConfig, config_load.preset_path("instantmesh", "micro")
+    ).weights
+    for part in PARTS:
+        base = Base(getattr(teacher, part), getattr(teacher, f"{part}_sha256"))
+        below = load_weights(base.reference, base.sha256).tensors
+        tuned = load_weights(str(student[part]))
+        licences = tuned.licences or (teacher.licence,)
+        try:
+            save_difference(target / file_name("geco", part), tuned.tensors, below, base, licences)
+        except ValueError as error:
+            raise Fatal(
+                f"{student[part]} was not distilled from {base.reference}: {error}",
+                stage="export",
+                remedy="distil with the preset `micro`",
+            ) from error
+    return target
+
+
+def install_weights(source: Path, system: str = "instantmesh") -> None:
     """Copy exported weights into `geco_core/weights` and pin their sha256 in the micro preset."""
     package = Path(str(resources.files("geco_core")))
-    preset = config_load.preset_path("instantmesh", "micro")
+    preset = config_load.preset_path(system, "micro")
     text = preset.read_text()
-    for key, stem in FILES.items():
-        data = (source / f"{stem}.safetensors").read_bytes()
-        (package / "weights" / f"{stem}.safetensors").write_bytes(data)
+    for part in PARTS:
+        data = (source / file_name(system, part)).read_bytes()
+        (package / "weights" / file_name(system, part)).write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
-        text, count = re.subn(rf"(?m)^(  {key}_sha256:).*$", rf"\1 {digest}", text)
+        text, count = re.subn(rf"(?m)^(  {part}_sha256:).*$", rf"\1 {digest}", text)
         if count != 1:
             raise Fatal(
-                f"preset {preset.name} has no line `{key}_sha256:`",
+                f"preset {preset.name} has no line `{part}_sha256:`",
                 stage="export",
                 remedy="restore the preset",
             )

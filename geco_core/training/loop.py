@@ -97,6 +97,13 @@ class Ema:
             if average.dtype.is_floating_point:
                 average.lerp_(source[key], 1 - decay)
 
+    def load(self, shadow: Mapping[str, Tensor]) -> None:
+        """Continue from a stored `shadow`, where the average is; raises `ValueError` for another."""
+        if shadow.keys() != self.shadow.keys():
+            raise ValueError("the stored average is of another module")
+        for key, average in self.shadow.items():
+            average.copy_(shadow[key])
+
     def swap(self, model: nn.Module) -> None:
         """Exchange the model's weights with the average, in place; call again to undo."""
         current = {k: v.detach().clone() for k, v in model.state_dict().items()}

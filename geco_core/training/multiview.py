@@ -82,7 +82,10 @@ class MultiViewTask:
         return errors_B.mean(), parts
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
-        """View PSNR (dB) of one-step and multi-step samples on held-out objects, and a sheet."""
+        """View PSNR (dB) on held-out objects, and a sheet.
+
+        Of one step with the clean condition, one with the noised one, and multi-step samples.
+        """
         rows = torch.arange(self._config.evaluate_objects)
         truth = self._heldout.images("views", rows)
         conditions = self._heldout.images("condition", rows)
@@ -92,6 +95,7 @@ class MultiViewTask:
 
         for name, sampler in (
             ("one_step", SamplerConfig(kind="one_step", steps=1, guidance_scale=1.0)),
+            ("single_step", SamplerConfig(kind="ddim", steps=1, guidance_scale=1.0)),
             (
                 "multi_step",
                 SamplerConfig(kind="ddim", steps=self._config.evaluate_steps, guidance_scale=1.0),

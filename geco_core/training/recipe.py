@@ -1,12 +1,14 @@
 """The recipe of the micro `instantmesh` pair.
 
-Five stages, each resumable, each a pure function of seeds and the configuration:
+Six stages, each resumable, each a pure function of seeds and the configuration:
 
-    cache -> { multiview  |  reconstructor } -> teacher_views -> finetune -> export
+    cache -> { multiview  |  reconstructor } -> teacher_views -> finetune -> noised -> export
 
 `multiview` and `reconstructor` are independent and run as two processes of one thread each.
-`finetune` continues the reconstructor on a mixture of true views and the teacher's own samples (the
-teacher chain's version of a Stage II).
+`multiview` reads clean condition channels at every timestep, which learns fastest. `finetune`
+continues the reconstructor on a mixture of true views and that model's own samples (the teacher
+chain's version of a Stage II). `noised` turns the multi-view model into what Zero123++ is: its
+condition is noised along with the sample, so that one step from pure noise sees nothing of it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from geco_core.training.loop import LoopConfig, Report, train
 from geco_core.training.multiview import MultiViewTask, MultiViewTaskConfig
 from geco_core.training.reconstructor import ReconstructorTask, ReconstructorTaskConfig
 
-STAGES = ("cache", "multiview", "reconstructor", "teacher_views", "finetune")
+STAGES = ("cache", "multiview", "reconstructor", "teacher_views", "finetune", "noised")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,19 @@ class RecipeConfig:
         )
     )
     reconstructor_task: ReconstructorTaskConfig = field(default_factory=ReconstructorTaskConfig)
+    noised: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=4_500,
+            learning_rate=8e-4,
+            warmup_steps=50,
+            decay_steps=2_450,
+            ema_decay=0.998,
+            evaluate_every=1_000,
+        )
+    )
+    noised_task: MultiViewTaskConfig = field(
+        default_factory=lambda: MultiViewTaskConfig(last_step_share=0.125)
+    )
     teacher_rows: int = 1_600
     teacher_share: float = 0.5
     finetune: LoopConfig = field(
@@ -95,14 +110,29 @@ class Workspace:
         )
 
     def new_multiview(self, train_cache: ExampleCache) -> Zero123Plus:
-        """A freshly initialised teacher whose codec is fitted to training views."""
+        """A freshly initialised model with clean condition channels.
+
+        Its codec is fitted to training views.
+        """
         torch.manual_seed(self.recipe.seed)
-        model = Zero123Plus(self.config.multiview)
+        model = Zero123Plus(
+            replace(self.config.multiview, noised_channels=False, condition_latent_gain=1.0)
+        )
         rows = torch.arange(self.recipe.codec_views)
         images = train_cache.images("views", rows).flatten(0, 1)
         condition = train_cache.images("condition", rows)
         if isinstance(model.codec, PatchCodec):
             model.codec.fit(torch.cat([images, condition]))
+        return model
+
+    def noised_multiview(self) -> Zero123Plus:
+        """The preset's model with the weights of `multiview`; its channels keep their scale."""
+        model = Zero123Plus(self.config.multiview)
+        model.load_state_dict(load_tensors(self.weights("multiview")))
+        latent = self.config.multiview.codec.latent_channels
+        with torch.no_grad():
+            channels = model.unet.conv_in.weight[:, latent : 2 * latent]
+            channels /= self.config.multiview.condition_latent_gain
         return model
 
     def new_reconstructor(self) -> InstantMesh:
@@ -141,7 +171,12 @@ def run_stage(
     train_cache, heldout_cache = space.caches(processes, progress)
     runners: dict[str, Callable[[], object]] = {
         "cache": lambda: None,
-        "multiview": lambda: _multiview(space, train_cache, heldout_cache, report, evaluated),
+        "multiview": lambda: _multiview(
+            space, "multiview", train_cache, heldout_cache, report, evaluated
+        ),
+        "noised": lambda: _multiview(
+            space, "noised", train_cache, heldout_cache, report, evaluated
+        ),
         "reconstructor": lambda: _reconstructor(
             space, train_cache, heldout_cache, report, evaluated
         ),
@@ -155,18 +190,23 @@ def run_stage(
 
 def _multiview(
     space: Workspace,
+    stage: str,
     train_cache: ExampleCache,
     heldout_cache: ExampleCache,
     report: Report,
     evaluated: Report,
 ) -> dict[str, Tensor]:
+    """The two stages of the multi-view model; their examples come in different orders."""
     recipe = space.recipe
-    task_config = replace(
-        recipe.multiview_task, batch_size=recipe.multiview.batch_size, seed=recipe.seed
-    )
-    task = MultiViewTask(space.new_multiview(train_cache), train_cache, heldout_cache, task_config)
-    loop = replace(recipe.multiview, seed=recipe.seed)
-    return train(task, loop, space.folder / "multiview", report, evaluated)
+    if stage == "noised":
+        seed, loop, task_config = recipe.seed + 7, recipe.noised, recipe.noised_task
+        model = space.noised_multiview()
+    else:
+        seed, loop, task_config = recipe.seed, recipe.multiview, recipe.multiview_task
+        model = space.new_multiview(train_cache)
+    task_config = replace(task_config, batch_size=loop.batch_size, seed=seed)
+    task = MultiViewTask(model, train_cache, heldout_cache, task_config)
+    return train(task, replace(loop, seed=seed), space.folder / stage, report, evaluated)
 
 
 def _reconstructor(

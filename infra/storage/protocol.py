@@ -17,7 +17,7 @@ from geco_core.errors import Fatal
 
 TEMPORARY_PREFIX = ".tmp-"
 # Where a run writes, beside its top folder. Unfinished writes elsewhere belong to somebody else.
-SWEPT_FOLDERS = ("assets", "attempts", "done", "manifest", "partial", "report")
+SWEPT_FOLDERS = ("assets", "attempts", "done", "manifest", "objects", "partial", "report", "stages")
 Data = bytes | memoryview | Path
 
 

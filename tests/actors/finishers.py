@@ -50,6 +50,9 @@ def finish(mesh: Mesh, *, item_id: str, **details: Any) -> Asset:
     if kind == "once" and not Path(details["source_sha256"]).exists():
         Path(details["source_sha256"]).touch()
         ctypes.string_at(0)
+    if kind == "late":
+        time.sleep(0.45)
+        ctypes.string_at(0)
     if kind == "slow":
         time.sleep(0.3)
     stats = {"pid": os.getpid(), "parent": os.getppid(), "sum": float(mesh.vertices.sum())}

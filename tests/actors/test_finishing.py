@@ -235,6 +235,18 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
     return False
 
 
+def test_tries_share_the_time_of_a_mesh() -> None:
+    settings = FinishConfig(texture_size=64)
+    child = ChildFinisher(512, function=FUNCTION, settings=settings)
+    finish(child, "fine")
+    begun = time.monotonic()
+    with pytest.raises(BadItem) as caught:
+        finish(child, "late", limit_s=1.0)  # each try dies after 0.45 s, with and without texture
+    assert time.monotonic() - begun < 1.25
+    assert caught.value.reason is Reason.TIMED_OUT
+    child.close()
+
+
 @pytest.mark.parametrize("harm", ["hang", "segfault", "memory"])
 def test_a_mesh_that_can_not_be_textured_keeps_its_vertex_colours(harm: str) -> None:
     settings = FinishConfig(texture_size=64, face_budget=100)

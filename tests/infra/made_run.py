@@ -15,6 +15,7 @@ from geco_core.errors import Reason
 from geco_core.types import Asset, Outcome, Status
 from infra.commit import commit_shard
 from infra.dataset import RowContext, rows_to_table, summarise
+from infra.finish_columns import QC, finish_columns
 from infra.plan import Plan, SystemDescription, load_duplicates, make_plan, open_run
 from infra.rows import RowReader
 from infra.storage import LocalStorage, Storage
@@ -82,7 +83,7 @@ def commit(
     table = rows_to_table(
         outcomes,
         [row.source for row in rows.rows],
-        RowContext("noop", "micro", PROVENANCE),
+        RowContext("noop", "micro", PROVENANCE, finish_columns([QC])),
         rows.passthrough,
     )
     summary = summarise(outcomes, plan.shard(shard), 1.0, {"commit": 0.1})

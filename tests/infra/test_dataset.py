@@ -12,6 +12,7 @@ import pytest
 from geco_core.errors import Reason
 from geco_core.types import Asset, Outcome, Shard, Status
 from infra.dataset import (
+    LARGE_GROUP_BYTES,
     ROW_SCHEMA,
     TIMED_STAGES,
     RowContext,
@@ -125,3 +126,29 @@ def test_row_groups_hold_32_rows_or_a_megabyte(size: int, groups: list[int]) -> 
     metadata = pq.ParquetFile(file).metadata
     assert [metadata.row_group(k).num_rows for k in range(metadata.num_row_groups)] == groups
     assert pq.read_table(file).equals(table.replace_schema_metadata(pq.read_schema(file).metadata))
+
+
+def test_a_systems_own_columns_stand_between_ours_and_the_manifests() -> None:
+    own = pa.schema([("extra", pa.list_(pa.int32()))])
+    context = RowContext("s", "p", {}, own)
+    made = [
+        Outcome("a", Status.DONE, 1, asset=Asset(b"x", "d", b"", {}, columns={"extra": [1, 2]})),
+        Outcome("b", Status.FAILED, 2, Reason.TIMED_OUT, "late", "generate"),
+        Outcome("c", Status.DONE, 3, asset=Asset(b"x", "d", b"", {})),
+    ]
+    table = rows_to_table(made, [""] * 3, context, pa.table({"extra": [7, 8, 9]}))
+    assert table.column_names == [*ROW_SCHEMA.names, "extra", "manifest_extra"]
+    assert table.column("extra").to_pylist() == [[1, 2], None, None]
+    assert table.column("manifest_extra").to_pylist() == [7, 8, 9]
+    empty = rows_to_table([], [], context, pa.table({"extra": pa.array([], pa.int64())}))
+    assert empty.schema.equals(table.schema)
+
+
+def test_groups_of_large_rows_hold_few_of_them() -> None:
+    big = bytes(LARGE_GROUP_BYTES // 4)
+    made = [Outcome(f"{k}", Status.DONE, k, asset=Asset(big, "d", b"", {})) for k in range(6)]
+    table = rows_to_table(made, [""] * 6, CONTEXT, pa.table({"x": [0] * 6}))
+    data = encode(table, summarise(made, Shard(0, 0, 6), 1.0, {}))
+    groups = pq.ParquetFile(pa.BufferReader(data)).metadata
+    sizes = [groups.row_group(k).num_rows for k in range(groups.num_row_groups)]
+    assert sizes == [3, 3]

@@ -11,10 +11,11 @@ import pytest
 
 from geco_core.config.run import S3Config
 from geco_core.errors import Fatal, Retryable
+from infra import weights as module
 from infra.storage import download
 from infra.storage.client import s3_client
 from infra.storage.s3 import S3Storage
-from infra.weights import cache_folder, local_overrides, local_weights
+from infra.weights import cache_folder, local_overrides, local_weights, stored_identities
 from tests.support.fault_proxy import Fault, fault_proxy
 from tests.support.s3_servers import S3Server, environment
 
@@ -139,3 +140,79 @@ def test_the_cache_folder_follows_the_environment() -> None:
     assert cache_folder({"GECO_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x"}) == Path("/c")
     assert cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/geco-forge")
     assert cache_folder({}) == Path.home() / ".cache/geco-forge"
+
+
+FOLDER = (("unet/model.bin",), ("config.json", "config.yaml"), ("absent.json",))
+
+
+def put_folder(store: S3Storage) -> dict[str, bytes]:
+    files = {"unet/model.bin": os.urandom(250_000), "config.json": b"{}", "unused.bin": b"1"}
+    for name, data in files.items():
+        store.put_atomic(f"w/{name}", data)
+    return files
+
+
+def test_a_folder_comes_down_with_what_is_needed_of_it(store: S3Storage, tmp_path: Path) -> None:
+    files = put_folder(store)
+    folder = Path(local_weights(f"{store.uri}/w", store.config, tmp_path, FOLDER))
+    there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert there == {".lock", "unet/model.bin", "config.json"}
+    assert (folder / "unet/model.bin").read_bytes() == files["unet/model.bin"]
+    assert local_weights(f"{store.uri}/w", store.config, tmp_path, FOLDER) == str(folder)
+    store.put_atomic("w/config.json", b"[]")
+    second = Path(local_weights(f"{store.uri}/w", store.config, tmp_path, FOLDER))
+    assert second != folder
+    assert (second / "config.json").read_bytes() == b"[]"
+
+
+def test_a_killed_download_goes_on_with_what_is_missing(
+    moto_store: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_folder(moto_store)
+    fetched: list[str] = []
+    real = module._fetch
+
+    def dies(s3: S3Config, bucket: str, found: Any, path: Path) -> None:
+        if fetched:
+            raise KeyboardInterrupt
+        fetched.append(path.name)
+        real(s3, bucket, found, path)
+
+    reference = f"{moto_store.uri}/w"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_fetch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            local_weights(reference, moto_store.config, tmp_path, FOLDER)
+    assert fetched == ["config.json"]
+
+    def counted(s3: S3Config, bucket: str, found: Any, path: Path) -> None:
+        fetched.append(path.name)
+        real(s3, bucket, found, path)
+
+    monkeypatch.setattr(module, "_fetch", counted)
+    folder = Path(local_weights(reference, moto_store.config, tmp_path, FOLDER))
+    assert fetched == ["config.json", "model.bin"]
+    (folder / "unet/model.bin").write_bytes(b"torn")
+    local_weights(reference, moto_store.config, tmp_path, FOLDER)
+    assert fetched == ["config.json", "model.bin", "model.bin"]
+
+
+def test_room_is_looked_for_first(
+    moto_store: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_folder(moto_store)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: type("U", (), {"free": 100})())
+    with pytest.raises(Fatal, match="250,002 bytes are needed, 100 are free") as caught:
+        local_weights(f"{moto_store.uri}/w", moto_store.config, tmp_path, FOLDER)
+    assert "GECO_CACHE_DIR" in caught.value.remedy
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".lock"]
+
+
+def test_identities_name_what_is_stored(moto_store: S3Storage) -> None:
+    put_folder(moto_store)
+    weights = {"multiview": f"{moto_store.uri}/w", "reconstructor": "package:r", "licence": "MIT"}
+    found = stored_identities(weights, {"multiview": FOLDER}, moto_store.config)
+    assert list(found) == ["multiview_stored"]
+    assert found["multiview_stored"].startswith("2 objects, 250002 bytes, ETags ")
+    moto_store.put_atomic("w/config.json", b"[]")
+    assert stored_identities(weights, {"multiview": FOLDER}, moto_store.config) != found

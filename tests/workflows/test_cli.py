@@ -15,7 +15,7 @@ import pytest
 from workflows import cli
 
 VERBS = (
-    "plan", "generate", "status", "retry", "verify", "repair", "report", "export", "convert",
+    "plan", "generate", "distill", "status", "retry", "verify", "repair", "report", "export", "convert",
     "train-micro", "doctor",
 )  # fmt: skip
 Capture = pytest.CaptureFixture[str]

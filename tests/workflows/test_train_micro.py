@@ -20,11 +20,13 @@ TINY = [
     "finetune.batch_size=2",
     *(
         f"{loop}.{key}"
-        for loop in ("multiview", "reconstructor", "finetune")
+        for loop in ("multiview", "reconstructor", "finetune", "noised")
         for key in ("steps=2",)
     ),
-    *(f"{loop}.log_every=1" for loop in ("multiview", "reconstructor", "finetune")),
+    *(f"{loop}.log_every=1" for loop in ("multiview", "reconstructor", "finetune", "noised")),
     "multiview.batch_size=2",
+    "noised.batch_size=2",
+    "noised_task.evaluate_objects=1",
     "reconstructor.batch_size=2",
     "multiview_task.evaluate_objects=1",
     "reconstructor_task.evaluate_objects=1",

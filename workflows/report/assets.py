@@ -19,6 +19,7 @@ from PIL import Image
 from geco_core.config.run import FetchConfig, S3Config
 from geco_core.errors import ForgeError
 from geco_core.imaging.decode import decode_image
+from geco_core.mesh.draco import uncompressed
 from geco_core.mesh.gate import check_mesh
 from geco_core.mesh.glb import read_glb
 from geco_core.mesh.thumbnail import encode_png, render_views
@@ -165,9 +166,11 @@ def _rows_of_part(
 
 def _view(row: Mapping[str, Any], glb: bytes, note: str, source: tuple[str, str]) -> AssetView:
     views: tuple[tuple[str, str], ...] = ()
+    stored_bytes = len(glb)
     if glb:
         try:
             views = _drawn(glb)
+            glb = uncompressed(glb)  # the viewer on the page would load its decoder from the web
         except (ForgeError, ValueError) as error:
             note = f"The GLB does not read back: {error}"
     thumbnail = row.get("thumbnail") or {}
@@ -181,7 +184,7 @@ def _view(row: Mapping[str, Any], glb: bytes, note: str, source: tuple[str, str]
         views=views,
         glb_base64="" if note else base64.b64encode(glb).decode("ascii"),
         glb_note=note,
-        facts=tuple(_facts(row, len(glb))),
+        facts=tuple(_facts(row, stored_bytes)),
         notes=tuple(str(entry) for entry in row.get("notes") or ()),
     )
 

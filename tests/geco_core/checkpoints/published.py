@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from geco_core.checkpoints.instantmesh import build_reconstructor
+from geco_core.config.load import to_dict
 from geco_core.config.models import (
     CodecConfig,
     EncoderConfig,
@@ -20,6 +22,7 @@ from geco_core.config.models import (
     ViewRigConfig,
     VisionTowerConfig,
 )
+from geco_core.config.run import model_overrides
 from geco_core.multiview.published import part_modules, published_shapes
 from geco_core.multiview.zero123plus import Zero123Plus
 
@@ -99,3 +102,46 @@ def write_pipeline(folder: Path, model: Zero123Plus) -> None:
     for part in part_modules(model):
         stem = "model" if part.endswith("encoder") else "diffusion_pytorch_model"
         save_file(part_state(model, part), folder / part / f"{stem}.safetensors")
+
+
+def write_instantmesh(folder: Path, model: Zero123Plus) -> None:
+    """The files of InstantMesh's repository: a white U-Net, and a mesh and a radiance field."""
+    folder.mkdir(parents=True, exist_ok=True)
+    white = {k: v + 0.01 for k, v in part_state(model, "unet").items()}
+    torch.save(white, folder / "diffusion_pytorch_model.bin")
+    for kind in ("mesh", "nerf"):
+        reconstructor = build_reconstructor(tiny_reconstructor(kind=kind))
+        state = {f"lrm_generator.{k}": v for k, v in reconstructor.state_dict().items()}
+        torch.save({"state_dict": state, "epoch": 3}, folder / f"instant_{kind}_large.ckpt")
+
+
+def write_chain(folder: Path) -> None:
+    """Everything the published teacher chain reads, with a few thousand weights."""
+    torch.manual_seed(0)
+    model = Zero123Plus(TINY_VIEWS)
+    write_pipeline(folder / "zero123plus-v1.2", model)
+    write_instantmesh(folder / "InstantMesh", model)
+
+
+def tiny_chain(kind: str = "mesh") -> dict[str, Any]:
+    """The sizes of `write_chain`, as the `model` section of a run's settings."""
+    # A radius that puts a surface into an untrained field; the published value is 0.
+    sizes = to_dict(tiny_reconstructor(kind=kind, sdf_sphere_radius=0.5, nerf_mesh_res=16))
+    return {
+        "multiview": to_dict(TINY_VIEWS),
+        "reconstructor": sizes,
+        "sampler": {"steps": 2},
+        "extraction": {"grid_res": 16},
+        "device": "cpu",
+    }
+
+
+def chain_words(folder: Path, kind: str = "mesh") -> list[str]:
+    """Overrides of a system with the files of `write_chain`."""
+    surface = folder / "InstantMesh" / f"instant_{kind}_large.ckpt"
+    return [
+        *model_overrides(tiny_chain(kind)),
+        f"weights.multiview={folder / 'zero123plus-v1.2'}",
+        f"weights.white_unet={folder / 'InstantMesh'}",
+        f"weights.reconstructor={surface}",
+    ]

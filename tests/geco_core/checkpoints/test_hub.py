@@ -98,3 +98,29 @@ def test_stores_are_someone_elses(tmp_path: Path) -> None:
         find_file("s3://bucket/weights", ["a.bin"])
     with pytest.raises(Fatal, match="does not name a repository"):
         find_file("hf://only", ["a.bin"])
+
+
+def test_links_may_not_lead_out_of_a_folder(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "published", tmp_path / "secret.bin"
+    (folder / "unet").mkdir(parents=True)
+    secret.write_bytes(b"x")
+    (folder / "unet" / "a.bin").symlink_to(secret)
+    with pytest.raises(Fatal, match=r"is a link to .*secret\.bin, outside"):
+        find_file(str(folder), ["unet/a.bin"])
+    (folder / "real.bin").write_bytes(b"x")
+    (folder / "b.bin").symlink_to("real.bin")
+    assert find_file(str(folder), ["b.bin"]) == folder / "b.bin"
+    (tmp_path / "link").symlink_to(folder)
+    assert find_file(str(tmp_path / "link"), ["b.bin"]).name == "b.bin"
+
+
+def test_a_snapshot_of_the_cache_is_a_folder_too(cache: Path) -> None:
+    snapshot = cache.parent.parent
+    assert find_file(str(snapshot), ["unet/model.safetensors"]) == cache
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_command_asks_for_the_published_name() -> None:
+    with pytest.raises(Fatal) as caught:
+        find_file("TencentARC/InstantMesh", ["a.safetensors", "a.ckpt"], published="a.ckpt")
+    assert "hf download TencentARC/InstantMesh a.ckpt --local-dir" in caught.value.remedy

@@ -9,13 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from geco_core.checkpoints.convert import ConvertOptions, convert
+from geco_core.checkpoints.families import PUBLISHED, file_names, published_name
 from geco_core.checkpoints.instantmesh import (
-    PUBLISHED,
     build_reconstructor,
-    file_names,
     load_published,
     load_reconstructor,
-    published_name,
     recognise,
 )
 from geco_core.errors import Fatal

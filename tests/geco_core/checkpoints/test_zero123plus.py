@@ -56,6 +56,17 @@ def test_the_published_files_fit_at_full_size(full: Zero123Plus, part: str) -> N
     assert bool(stripped) == (part == "text_encoder")
 
 
+def test_the_parts_are_the_whole_model_at_full_size(full: Zero123Plus) -> None:
+    """So a conversion to one file of ours loses nothing: only the ramp comes from elsewhere."""
+    names = {
+        name.removeprefix("text_model.") for p in PARTS for name in inventory(f"zero123plus_{p}")
+    }
+    ours = [name for name in full.state_dict() if name != "ramp"]
+    assert len(ours) == sum(len(inventory(f"zero123plus_{part}")) for part in PARTS)
+    heads = ("unet.", "codec.vae.", "text.", "vision.")
+    assert all(any(n.removeprefix(h) in names for h in heads) for n in ours)
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_one_key_more_or_less_is_refused_at_full_size(full: Zero123Plus, part: str) -> None:
     state = inventory(f"zero123plus_{part}")
@@ -178,3 +189,33 @@ def test_absent_parts_name_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command[-2:] == ["--local-dir", "weights/zero123plus-v1.2"]
     for part in ("unet/diffusion_pytorch_model", "text_encoder/model", "scheduler/"):
         assert any(word.startswith(part) for word in command), part
+
+
+def test_absent_weights_of_two_repositories_name_both_commands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("geco_core.checkpoints.hub.try_to_load_from_cache", lambda *_, **__: None)
+    with pytest.raises(Fatal) as caught:
+        part_files("sudo-ai/zero123plus-v1.2", "TencentARC/InstantMesh")
+    remedy = caught.value.remedy
+    assert "unet/diffusion_pytorch_model" not in remedy
+    assert (
+        "`hf download TencentARC/InstantMesh diffusion_pytorch_model.bin "
+        "--local-dir weights/InstantMesh`" in remedy
+    )
+    assert "vae/diffusion_pytorch_model.safetensors" in remedy
+
+
+def test_parts_may_be_saved_in_shards(tiny: Zero123Plus, folder: Path) -> None:
+    part = folder / "text_encoder"
+    state = load_file(part / "model.safetensors")
+    (part / "model.safetensors").unlink()
+    names = sorted(state)
+    halves = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for name, chosen in halves.items():
+        save_file({n: state[n] for n in chosen}, part / name)
+    found = {n: name for name, chosen in halves.items() for n in chosen}
+    (part / "model.safetensors.index.json").write_text(json.dumps({"weight_map": found}))
+    loaded = load_zero123plus(str(folder), TINY_VIEWS)
+    for name, value in tiny.text.state_dict().items():
+        assert torch.equal(loaded.model.text.state_dict()[name], value)

@@ -84,3 +84,25 @@ def test_fingerprint_follows_content_and_survives_a_round_trip() -> None:
     assert config_load.difference(config_load.to_dict(made), config_load.to_dict(other)) == [
         f"sampler.steps: {made.sampler.steps} -> 9"
     ]
+
+
+def test_a_base_lies_under_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "plain.yaml").write_text("inner:\n  steps: 9\n  kind: slow\nname: plain\n")
+    (tmp_path / "mine.yaml").write_text("base: plain\ninner:\n  steps: 3\n")
+    made = config_load.load(Outer, tmp_path / "mine.yaml", ["sizes=[5]"])
+    assert made == Outer(inner=Inner(steps=3, rate=0.25, kind="slow"), sizes=(5,), name="plain")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("mine", "is its own base"),
+        ("../plain", "not the name of a file beside it"),
+        ("[a]", "not the name of a file beside it"),
+        ("nowhere", "can not read configuration"),
+    ],
+)
+def test_a_base_that_leads_nowhere_is_refused(tmp_path: Path, base: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(ConfigError, match=message):
+        config_load.load(Outer, tmp_path / "mine.yaml")

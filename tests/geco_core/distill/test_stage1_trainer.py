@@ -185,3 +185,18 @@ def test_the_rate_rises_and_falls() -> None:
 def test_impossible_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"rise|negative|nothing"):
         Stage1Config(**wrong)
+
+
+def test_warm_steps_train_on_the_regression_alone() -> None:
+    losses = replace(LOSSES, warm_steps=1)
+    trainer = new_trainer(losses)
+    before = weights(trainer)
+    first = trainer.step(0)
+    assert "regression" in first
+    assert not {"vsd", "student"} & set(first)
+    after = weights(trainer)
+    changed = {k.partition(".")[0] for k in after if not torch.equal(after[k], before[k])}
+    assert changed == {"generator"}
+    assert {"regression", "vsd", "student"} <= set(trainer.step(1))
+    with pytest.raises(ValueError, match="nothing to warm up on"):
+        Stage1Config(warm_steps=1)

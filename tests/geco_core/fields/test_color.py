@@ -5,9 +5,10 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
+import pytest
 import torch
 
-from geco_core.fields.color import TriplaneColor
+from geco_core.fields.color import DeviceTriplaneColor, TriplaneColor
 from geco_core.fields.decoders import MeshDecoder
 from geco_core.mesh.frames import world_to_gltf
 
@@ -28,3 +29,26 @@ def test_it_agrees_with_the_decoder_also_after_a_journey() -> None:
 def test_no_points_are_no_colours() -> None:
     color = TriplaneColor.of(torch.zeros(1, 3, 4, 8, 8), MeshDecoder(4, 16).net_rgb)
     assert color(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_planes_stay_where_they_are_until_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    decoder, planes = MeshDecoder(4, 16), torch.randn(1, 3, 4, 8, 8)
+    points = (torch.rand(50, 3) * 2 - 1).numpy()
+    expected = TriplaneColor.of(planes, decoder.net_rgb)(points)
+    copied = []
+    original = TriplaneColor.of
+
+    def counting(*args: object) -> TriplaneColor:
+        copied.append(args)
+        return original(*args)
+
+    monkeypatch.setattr(TriplaneColor, "of", staticmethod(counting))
+    color = DeviceTriplaneColor(planes, decoder.net_rgb)
+    planes.zero_()  # the batch's own tensor may be reused
+    assert not copied
+    travelled = pickle.loads(pickle.dumps(color))
+    assert type(travelled) is TriplaneColor
+    np.testing.assert_array_equal(travelled(points), expected)
+    np.testing.assert_array_equal(color(points), expected)
+    assert len(copied) == 1

@@ -8,7 +8,8 @@ import trimesh
 
 from geco_core.mesh.clean import clean
 from geco_core.mesh.components import drop_small_components
-from geco_core.mesh.inspect import face_areas, face_components, mesh_stats
+from geco_core.mesh.inspect import mesh_stats
+from geco_core.mesh.surface import face_areas, face_components
 from geco_core.types import Mesh
 
 

@@ -120,6 +120,42 @@ def test_vertex_colours_are_baked_where_there_is_no_field() -> None:
     assert np.abs(texture.reshape(-1, 3).astype(int) - (10, 200, 60)).max() <= 1
 
 
+def test_levels_of_detail_are_files_of_their_own() -> None:
+    ball = sphere(24, 48)
+    assert "lods" not in shaped(ball).columns
+    asset = shaped(ball, texture_size=128, lods=(0.5, 0.2))
+    assert asset.glb == shaped(ball, texture_size=128).glb
+    for number, (level, size) in enumerate(zip(asset.columns["lods"], (128, 64), strict=True), 1):
+        assert hashlib.sha256(level["glb"]).hexdigest() == level["glb_sha256"]
+        glb = read_glb(level["glb"])
+        assert glb.extras["lod"] == number
+        assert glb.extras["item_id"] == "x"
+        assert glb.mesh.texture is not None
+        assert glb.mesh.texture.shape == (size, size, 3)
+        assert (len(glb.mesh.vertices), len(glb.mesh.faces)) == (
+            level["n_vertices"],
+            level["n_faces"],
+        )
+        wanted = (0.5, 0.2)[number - 1] * asset.mesh_stats["n_faces"]
+        assert 0.9 * wanted < level["n_faces"] <= wanted + 1
+        # The middle of the full mesh, not its own: levels replace each other without a jump.
+        assert glb.extras["center_offset"] == read_glb(asset.glb).extras["center_offset"]
+
+
+def test_a_mesh_with_its_own_texture_gets_no_levels_and_a_note() -> None:
+    asset = shaped(textured_box(), lods=(0.5,))
+    assert "lods" not in asset.columns
+    assert any("no levels of detail" in note for note in asset.notes)
+
+
+def test_quality_numbers_are_those_of_the_file() -> None:
+    ball = sphere(24, 48)
+    ball.faces = np.concatenate([np.delete(ball.faces, 900, 0), [[4, 4, 5]]]).astype(np.int32)
+    torn, mended = shaped(ball), shaped(ball, max_hole_edges=4)
+    assert (torn.columns["qc"]["holes"], mended.columns["qc"]["holes"]) == (1, 0)
+    assert torn.columns["qc"]["collapsed_faces"] == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

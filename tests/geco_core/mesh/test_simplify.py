@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from geco_core.mesh.gate import check_mesh
 from geco_core.mesh.inspect import mesh_stats
-from geco_core.mesh.simplify import level_chain, simplify
+from geco_core.mesh.simplify import simplify
 from geco_core.types import Mesh
 
 
@@ -44,20 +44,6 @@ def test_the_same_mesh_gives_the_same_result(blob: Mesh) -> None:
     first, second = simplify(blob, 500), simplify(blob, 500)
     np.testing.assert_array_equal(first.vertices, second.vertices)
     np.testing.assert_array_equal(first.faces, second.faces)
-
-
-def test_levels_decrease(blob: Mesh) -> None:
-    chain = level_chain(blob, (0.5, 0.25, 0.05))
-    sizes = [len(level.faces) for level in chain]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] <= len(blob.faces) // 2 + 1
-    assert 200 <= sizes[2] <= 260
-
-
-@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.25, 0.5), (1.0,), (0.0,)])
-def test_wrong_shares_are_refused(blob: Mesh, shares: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="decrease"):
-        level_chain(blob, shares)
 
 
 def test_wrong_use_is_refused(blob: Mesh) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -168,6 +170,27 @@ def test_condition_channels_repeat_the_clean_latents(micro: Zero123Plus) -> None
     coordinates = reference[0, 2 * latent : 2 * latent + 2]
     assert coordinates[0, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]  # x grows to the right
     assert coordinates[1, :, 0].tolist() == [-0.75, -0.25, 0.25, 0.75]  # y grows downwards
+
+
+@torch.no_grad()
+def test_noised_channels_show_what_the_reference_pass_reads(micro: Zero123Plus) -> None:
+    seen: list[Tensor] = []
+    handle = micro.unet.conv_in.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    before, micro.config = micro.config, replace(micro.config, noised_channels=True)
+    condition, x, noise = condition_of(micro, 2), tile_noise(micro, 2), reference_noise(micro, 2)
+    try:
+        micro.predict_v(x, 500, condition, noise)
+        micro.one_step(x, condition)
+    finally:
+        micro.config = before
+        handle.remove()
+    noised = micro.schedule.add_noise(condition.latents, noise, 500)
+    latent, side = 3, 4
+    for passed, wanted in zip(
+        seen, (noised, noised, condition.latents, condition.latents), strict=True
+    ):
+        cell = passed[:, latent : 2 * latent, :side, :side]
+        torch.testing.assert_close(cell, wanted)
 
 
 # -- sampling --

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from geco_core.config.models import ExtractionConfig
 from geco_core.errors import BadItem, Reason
@@ -89,3 +91,66 @@ def test_chunked_weights_match_unchunked(tiny, planes, monkeypatch) -> None:
     torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
     (gradient,) = torch.autograd.grad(parts.square().sum(), features)
     torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
+
+
+COUNTS = {"aten.nonzero.default", "aten._unique2.default", "aten.repeat_interleave.Tensor"}
+# A value the host reads, and a table the host makes and would have to copy to the device.
+WAITS = {
+    "aten._local_scalar_dense.default",
+    "aten.is_nonzero.default",
+    "aten.equal.default",
+    "aten.lift_fresh.default",
+}
+
+
+class HostWaits(TorchDispatchMode):
+    """Operators for which the host would wait if the tensors were on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = 0
+        self.others: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func)
+        masks = args[1] if name == "aten.index.Tensor" else ()
+        by_mask = any(isinstance(m, torch.Tensor) and m.dtype == torch.bool for m in masks)
+        self.counts += by_mask or name in COUNTS
+        if name in WAITS:
+            self.others.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_for_counts_alone(tiny, planes) -> None:
+    config = ExtractionConfig(grid_res=64, coarse_factor=2)
+    tiny.extract(planes, config)  # tables are copied to a device once
+    with HostWaits() as one:
+        tiny.extract(planes[:1], config)
+    with HostWaits() as two:
+        tiny.extract(planes, config)
+    assert one.others == two.others == []
+    assert 0 < one.counts <= 20
+    assert two.counts <= 2 * 20
+
+
+def test_the_watch_sees_what_it_watches_for() -> None:
+    with HostWaits() as seen:
+        x = torch.arange(4)
+        assert bool(x.any())
+        x[x > 1]
+        x[[0, 2]]
+        x.nonzero()
+    assert seen.counts == 2
+    assert "aten.lift_fresh.default" in seen.others
+    assert {"aten._local_scalar_dense.default", "aten.is_nonzero.default"} & set(seen.others)
+
+
+@pytest.mark.gpu
+def test_a_gpu_extracts_the_same_mesh(tiny, planes) -> None:
+    config = ExtractionConfig(grid_res=24)
+    expected = tiny.extract(planes, config)
+    found = tiny.cuda().extract(planes.cuda(), config)
+    for a, b in zip(expected, found, strict=True):
+        assert isinstance(a, SurfaceMesh)
+        assert isinstance(b, SurfaceMesh)
+        assert abs(len(a.faces) - len(b.faces)) <= 0.01 * len(a.faces)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,57 +10,22 @@ import pytest
 import torch
 from PIL import Image
 
-from geco_core.checkpoints.instantmesh import build_reconstructor
-from geco_core.config.load import load, preset_path, to_dict
+from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig
-from geco_core.config.run import model_overrides
 from geco_core.errors import Fatal
-from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantnerf import InstantNeRF
 from geco_core.systems import build_system
 from geco_core.systems.instantmesh import InstantMeshSystem, precision
 from geco_core.types import Item, Mesh
-from tests.geco_core.checkpoints.published import (
-    TINY_VIEWS,
-    part_state,
-    tiny_reconstructor,
-    write_pipeline,
-)
-
-KINDS = {"full": "mesh", "full-nerf": "nerf"}
+from tests.geco_core.checkpoints.published import chain_words, write_chain
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline folder, a white U-Net and two Lightning files, with a few thousand weights."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    model = Zero123Plus(TINY_VIEWS)
-    write_pipeline(folder / "zero123plus", model)
-    white = {k: v + 0.01 for k, v in part_state(model, "unet").items()}
-    (folder / "InstantMesh").mkdir()
-    torch.save(white, folder / "InstantMesh" / "diffusion_pytorch_model.bin")
-    for kind in KINDS.values():
-        # A radius that puts a surface into an untrained field; the published value is 0.
-        reconstructor = build_reconstructor(tiny_reconstructor(kind=kind))
-        state = {f"lrm_generator.{k}": v for k, v in reconstructor.state_dict().items()}
-        name = f"instant_{kind}_large.ckpt"
-        torch.save({"state_dict": state, "epoch": 3}, folder / "InstantMesh" / name)
+    write_chain(folder)
     return folder
-
-
-def overrides(folder: Path, kind: str) -> list[str]:
-    sizes = to_dict(tiny_reconstructor(kind=kind, sdf_sphere_radius=0.5, nerf_mesh_res=16))
-    model = {"multiview": to_dict(TINY_VIEWS), "reconstructor": sizes}
-    return [
-        *model_overrides(model),
-        "sampler.steps=2",
-        "extraction.grid_res=16",
-        f"weights.multiview={folder / 'zero123plus'}",
-        f"weights.white_unet={folder / 'InstantMesh'}",
-        f"weights.reconstructor={folder / 'InstantMesh' / f'instant_{kind}_large.ckpt'}",
-        "device=cpu",
-    ]
 
 
 def photograph() -> bytes:
@@ -74,7 +38,7 @@ def photograph() -> bytes:
 
 
 def test_the_published_files_make_a_mesh(weights: Path) -> None:
-    system = build_system("instantmesh", "full", overrides(weights, "mesh"))
+    system = build_system("instantmesh", "full", chain_words(weights, "mesh"))
     condition = system.prepare(Item("a", image=photograph()))
     (mesh,) = system.generate([condition], [1])
     assert isinstance(mesh, Mesh)
@@ -85,10 +49,10 @@ def test_the_published_files_make_a_mesh(weights: Path) -> None:
 
 
 def test_the_white_unet_replaces_the_pipelines_own(weights: Path) -> None:
-    system = build_system("instantmesh", "full", overrides(weights, "mesh"))
+    system = build_system("instantmesh", "full", chain_words(weights, "mesh"))
     assert isinstance(system, InstantMeshSystem)
     own = build_system(
-        "instantmesh", "full", [*overrides(weights, "mesh"), 'weights.white_unet=""']
+        "instantmesh", "full", [*chain_words(weights, "mesh"), 'weights.white_unet=""']
     )
     assert isinstance(own, InstantMeshSystem)
     white, plain = (s.models[0].unet.conv_in.weight for s in (system, own))
@@ -97,7 +61,7 @@ def test_the_white_unet_replaces_the_pipelines_own(weights: Path) -> None:
 
 
 def test_the_radiance_field_variant_ends_in_marching_cubes(weights: Path) -> None:
-    system = build_system("instantmesh", "full-nerf", overrides(weights, "nerf"))
+    system = build_system("instantmesh", "full-nerf", chain_words(weights, "nerf"))
     assert isinstance(system, InstantMeshSystem)
     assert isinstance(system.models[1], InstantNeRF)
     condition = system.prepare(Item("a", image=photograph()))
@@ -107,7 +71,7 @@ def test_the_radiance_field_variant_ends_in_marching_cubes(weights: Path) -> Non
 
 
 def test_the_one_step_system_reads_the_same_files(weights: Path) -> None:
-    words = overrides(weights, "mesh")
+    words = chain_words(weights, "mesh")
     system = build_system("geco", "full", words)
     assert isinstance(system, InstantMeshSystem)
     assert system.name == "geco"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import pickle
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ import torch
 from PIL import Image
 
 from geco_core.config import load as config_load
-from geco_core.config.models import InstantMeshConfig
+from geco_core.config.models import ExtractionConfig, InstantMeshConfig
 from geco_core.errors import BadItem, ConfigError, Reason
+from geco_core.fields.color import DeviceTriplaneColor, TriplaneColor
+from geco_core.imaging.framing import condition_pixels
+from geco_core.multiview.generate import generate_views
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.shapes.dataset import make_example
@@ -100,16 +105,15 @@ def test_an_empty_surface_fails_its_item_alone(
 ) -> None:
     conditions = [system.prepare(_item(i)) for i in range(2)]
     views = system.multiview(conditions, [1, 2])
-    original = system.models[1].extract
-    calls = []
+    model = system.models[1]
+    assert isinstance(model, InstantMesh)
+    original = model.extract_each
 
-    def sometimes_empty(planes: torch.Tensor, config: object) -> list[object]:
-        calls.append(planes)
-        if len(calls) == 1:
-            return [BadItem("empty", reason=Reason.EMPTY_MESH, stage="extract")]
-        return list(original(planes, system.config.extraction))
+    def first_empty(planes: torch.Tensor, config: ExtractionConfig) -> Iterator[object]:
+        yield BadItem("empty", reason=Reason.EMPTY_MESH, stage="extract")
+        yield from original(planes[1:], config)
 
-    monkeypatch.setattr(system.models[1], "extract", sometimes_empty)
+    monkeypatch.setattr(model, "extract_each", first_empty)
     first, second = system.reconstruct(views)
     assert isinstance(first, BadItem)
     assert isinstance(second, Mesh)
@@ -156,3 +160,32 @@ def test_unknown_overrides_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
         build_instantmesh("micro", ["samplr.steps=3"])
     assert "sampler" in caught.value.remedy
+
+
+def test_the_one_step_sampler_reads_a_repeated_condition_once(system: InstantMeshSystem) -> None:
+    student = with_changes(system, "sampler.kind=one_step", "sampler.guidance_scale=1.0")
+    conditions = [system.prepare(_item(i)) for i in (0, 1)]
+    views = student.multiview([conditions[0], conditions[1], conditions[0]], [1, 2, 3]).images
+    assert student._student.passes == 2
+    again = student.multiview([conditions[0]], [3]).images
+    assert student._student.passes == 2
+    assert torch.equal(again[0], views[2])
+    # The patch codec's posterior has no width: the plain way makes the same views.
+    image = student._condition_rgb(conditions[0])
+    pixels = condition_pixels([image], student.config.multiview)
+    with torch.inference_mode():
+        plain = generate_views(student.models[0], pixels, [3], student.config.sampler)
+    assert torch.equal(plain, again)
+
+
+def test_the_colour_field_is_not_copied_for_a_mesh_without_texture(
+    system: InstantMeshSystem,
+) -> None:
+    (mesh,) = _meshes(system.generate([system.prepare(_item(0))], [1]))
+    assert isinstance(mesh.color_fn, DeviceTriplaneColor)
+    assert "on_host" not in vars(mesh.color_fn)
+    travelled = pickle.loads(pickle.dumps(mesh)).color_fn
+    assert isinstance(travelled, TriplaneColor)
+    assert mesh.colors is not None
+    near = travelled(mesh.vertices[:200]) * 255 - mesh.colors[:200]
+    assert np.abs(near).mean() < 2.0

@@ -18,6 +18,7 @@ from geco_core.mesh.finish import finish_mesh
 from geco_core.types import Mesh, Outcome, Status
 from infra.commit import commit_shard
 from infra.dataset import RowContext, rows_to_table, summarise
+from infra.finish_columns import QC, finish_columns
 from infra.plan import SystemDescription, make_plan, open_run
 from infra.storage import LocalStorage
 
@@ -110,7 +111,7 @@ def write_run(
         {"python": "3.11", "machine": EVIL if evil else "x86_64"},
         "2026-01-01T00:00:00Z",
     )
-    context = RowContext("instantmesh", "micro", PROVENANCE)
+    context = RowContext("instantmesh", "micro", PROVENANCE, finish_columns([QC]))
     for number in range(plan.shards if commit is None else commit):
         shard = plan.shard(number)
         rows = range(shard.start, shard.stop)

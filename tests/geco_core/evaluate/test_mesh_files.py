@@ -1,0 +1,124 @@
+"""Reference meshes of every kind, and every way they can be wrong."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from geco_core.errors import BadItem, Reason
+from geco_core.evaluate import mesh_files
+from geco_core.evaluate.mesh_files import KINDS, read_mesh
+from geco_core.mesh.glb import write_glb
+from tests.geco_core.evaluate.meshes import as_mesh, box
+
+TEXTURED_OBJ = b"""mtllib cube.mtl
+v 0 0 0
+v 1 0 0
+v 0 1 0
+vt 0 0
+vt 1 0
+vt 0 1
+usemtl skin
+f 1/1 2/2 3/3
+"""
+MTL = b"newmtl skin\nKd 1 1 1\nmap_Kd skin.png\n"
+
+
+def png() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 40, 30)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def as_file(kind: str) -> bytes:
+    made = trimesh.Trimesh(*box(), process=False)
+    data = made.export(file_type=kind[1:])
+    return data.encode() if isinstance(data, str) else data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_read(kind: str) -> None:
+    mesh = read_mesh(as_file(kind), kind)
+    assert len(mesh.faces) == 12
+    assert np.ptp(mesh.vertices, axis=0).tolist() == [1, 1, 1]
+    assert (mesh.vertices.dtype, mesh.faces.dtype) == (np.float32, np.int32)
+
+
+def test_our_own_glb_keeps_its_colours() -> None:
+    mesh = as_mesh(box())
+    again = read_mesh(write_glb(mesh), ".glb")
+    assert again.colors is not None
+    np.testing.assert_allclose(again.colors, mesh.colors, atol=1)
+
+
+def test_an_obj_brings_material_and_texture_through_its_companions() -> None:
+    files = {"cube.mtl": MTL, "skin.png": png()}
+    asked: list[str] = []
+
+    def companion(name: str) -> bytes:
+        asked.append(name)
+        return files[name]
+
+    mesh = read_mesh(TEXTURED_OBJ, ".obj", companion)
+    assert mesh.texture is not None
+    assert mesh.texture[0, 0].tolist() == [200, 40, 30]
+    assert mesh.uvs is not None
+    assert set(asked) == set(files)
+    bare = read_mesh(TEXTURED_OBJ, ".obj")
+    assert bare.texture is None
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.mtl", "~/x.mtl"])
+def test_companions_outside_are_never_asked_for(name: str) -> None:
+    def companion(name: str) -> bytes:
+        raise AssertionError(f"asked for {name}")
+
+    text = TEXTURED_OBJ.replace(b"cube.mtl", name.encode())
+    assert read_mesh(text, ".obj", companion).texture is None
+
+
+def test_face_colours_split_the_vertices() -> None:
+    made = trimesh.Trimesh(*box(), process=False)
+    made.visual.face_colors = np.tile([10, 20, 30, 255], (12, 1))
+    mesh = read_mesh(made.export(file_type="ply"), ".ply")
+    assert len(mesh.vertices) == 36
+    assert mesh.colors is not None
+    assert mesh.colors[0].tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "reason"),
+    [
+        (b"hello", ".obj", Reason.EMPTY_MESH),
+        (b"not a ply", ".ply", Reason.INVALID_MESH),
+        (b"glTF" + b"\0" * 40, ".glb", Reason.INVALID_MESH),
+        (b"", ".stl", None),
+        (b"solid", ".fbx", Reason.UNSUPPORTED_INPUT),
+        (b"v 0 0 0\nv 1 0 0\nv nan 1 0\nf 1 2 3\n", ".obj", Reason.NON_FINITE),
+        (b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", ".obj", Reason.EMPTY_MESH),
+        (b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n", ".obj", Reason.INVALID_MESH),
+    ],
+)
+def test_bad_files_are_bad_items(data: bytes, kind: str, reason: Reason | None) -> None:
+    with pytest.raises(BadItem) as caught:
+        read_mesh(data, kind, item_id="chair")
+    assert caught.value.item_id == "chair"
+    assert reason is None or caught.value.reason is reason
+
+
+def test_sizes_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_files, "MAX_FACES", 11)
+    with pytest.raises(BadItem, match="12 faces"):
+        read_mesh(as_file(".obj"), ".obj")
+    monkeypatch.setattr(mesh_files, "MAX_BYTES", 10)
+    with pytest.raises(BadItem) as caught:
+        read_mesh(as_file(".obj"), ".obj")
+    assert caught.value.reason is Reason.TOO_MANY_BYTES
+    monkeypatch.setattr(mesh_files, "MAX_BYTES", 1000)
+    monkeypatch.setattr(mesh_files, "MAX_TEXTURE_PIXELS", 15)
+    with pytest.raises(BadItem, match="4 x 4 pixels"):
+        read_mesh(TEXTURED_OBJ, ".obj", {"cube.mtl": MTL, "skin.png": png()}.__getitem__)
