@@ -15,7 +15,7 @@ from typing import Any
 from actors.training_data import ImageData, TargetData, open_images
 from actors.training_log import stage_events
 from geco_core.config.distill import DistillConfig
-from geco_core.config.load import difference, fingerprint
+from geco_core.config.load import build, difference, fingerprint, to_dict
 from geco_core.config.run import model_overrides
 from geco_core.distill.build import (
     TEACHER_OVERRIDES,
@@ -75,6 +75,28 @@ class StageOrder:
     inputs: StageInputs
     folder: str
     conditional_put: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain data: whoever only passes an order on need not import what it speaks of."""
+        inputs = self.inputs
+        return {
+            "stage": self.stage,
+            "config": to_dict(self.config),
+            "inputs": {
+                "targets": inputs.targets,
+                "conditions": inputs.conditions,
+                "init": dict(inputs.init),
+            },
+            "folder": self.folder,
+            "conditional_put": self.conditional_put,
+        }
+
+    @staticmethod
+    def from_plain(data: Mapping[str, Any]) -> StageOrder:
+        """Inverse of `to_plain`."""
+        config = build(DistillConfig, data["config"])
+        inputs = StageInputs(**data["inputs"])
+        return StageOrder(data["stage"], config, inputs, data["folder"], data["conditional_put"])
 
 
 def train(

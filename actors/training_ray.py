@@ -147,7 +147,12 @@ def _fit(
             elastic = options.min_workers is not None and options.min_workers < size
             trainer = TorchTrainer(
                 work,
-                train_loop_config={"order": order, "desk": desk, "threads": options.threads},
+                # Plain data, because Ray's controller unpacks it too.
+                train_loop_config={
+                    "order": order.to_plain(),
+                    "desk": desk,
+                    "threads": options.threads,
+                },
                 scaling_config=ScalingConfig(
                     num_workers=(cast("int", options.min_workers), size) if elastic else size,
                     use_gpu=options.gpus,
@@ -167,7 +172,7 @@ def _fit(
 
 def work(given: dict[str, Any]) -> None:
     """The body of a Ray Train worker."""
-    desk, order = given["desk"], given["order"]
+    desk, order = given["desk"], StageOrder.from_plain(given["order"])
     if ray.get(desk.end.remote()) is not None:  # nothing that another attempt would change
         return
     torch.set_num_threads(given["threads"])

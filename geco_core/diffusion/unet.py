@@ -26,7 +26,7 @@ def build_unet(config: UNetConfig) -> UNet2DConditionModel:
         ConfigError: the per-level tuples differ in length, or channels do not divide into heads and
             groups.
     """
-    _check(config)
+    check_levels(config)
     down = tuple(
         "CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in config.attention_levels
     )
@@ -51,7 +51,8 @@ def build_unet(config: UNetConfig) -> UNet2DConditionModel:
     return unet
 
 
-def _check(config: UNetConfig) -> None:
+def check_levels(config: UNetConfig) -> None:
+    """Refuse per-level tuples that do not fit together. Raises `ConfigError`."""
     levels = len(config.block_out_channels)
     for name in ("attention_levels", "attention_heads"):
         if len(getattr(config, name)) != levels:

@@ -9,16 +9,18 @@ Legend: V images, S side in pixels.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
 
 from geco_core.errors import ConfigError
 from geco_core.evaluate.metric_weights import WeightsFile, require
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModelWithProjection
 
 REPOSITORY = "openai/clip-vit-large-patch14"
 FOLDER = "clip-vit-large-patch14"
@@ -70,6 +72,8 @@ def load_clip(folder: Path) -> ClipSimilarity:
         ConfigError: files are missing (the remedy gets them) or do not load.
     """
     config, _ = require("clip", FILES, folder)
+    from transformers import CLIPVisionModelWithProjection  # noqa: PLC0415 - seconds to import
+
     try:
         tower = CLIPVisionModelWithProjection.from_pretrained(
             config.parent, local_files_only=True, use_safetensors=True

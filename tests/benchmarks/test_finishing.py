@@ -22,6 +22,7 @@ def test_every_step_is_timed() -> None:
     assert "compress" not in steps
 
 
+@pytest.mark.slow
 def test_meshes_end_within_their_limit_one_way_or_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -2,9 +2,9 @@
 
 A case is a pair `NAME.safetensors` + `NAME.json`: tensors under `sd/<published name>` (weights),
 `in/<input>` and `out/<output>`, and a JSON that holds every configuration value the adapter needs.
-`keys_*.json` stand alone: they are inventories (name -> shape) of a published checkpoint at full
-size. An adapter is a class registered under a name prefix; it builds our model from the JSON, loads
-the stored weights and returns our outputs. Nothing about a case is written down in code, so any
+`keys_*.json` stand alone: they are inventories (name -> shape, bare or under `shapes`) of a
+published checkpoint at full size. An adapter is a class registered under a name prefix; it builds
+our model from the JSON, loads the stored weights and returns our outputs. Nothing about a case is written down in code, so any
 folder of such files, with other seeds and sizes, runs through the same adapters.
 """
 
@@ -42,7 +42,7 @@ class Case:
         name: file name without suffix.
         meta: the parsed JSON: configuration, tolerances, notes.
         tensors: everything stored, halves cast to float32 (they hold exactly representable values).
-        folder: where the files lie; `weights.from` names a sibling there.
+        folder: where the files lie; `weights.from` or `state_dict_from` name siblings there.
     """
 
     name: str
@@ -63,8 +63,8 @@ class Case:
     def weights(self, prefix: str = "") -> dict[str, Tensor]:
         """Stored state dict entries whose published name starts with `prefix`, which is cut off.
 
-        The state dict lies in this file or, when the JSON has `weights.from`, in the file named
-        there.
+        The state dict lies in this file or, when the JSON has `weights.from` or `state_dict_from`,
+        in the files named there.
         """
         return _strip(self._state, f"sd/{prefix}")
 
@@ -73,14 +73,28 @@ class Case:
         return _strip(self.tensors, prefix)
 
     @cached_property
-    def _state(self) -> Mapping[str, Tensor]:
+    def sources(self) -> tuple[Case, ...]:
+        """The cases whose files hold this one's weights; itself when they are its own."""
+        found = [load_case(self.folder / name) for name in self._source_names]
+        return tuple(found) or (self,)
+
+    @property
+    def _source_names(self) -> list[str]:
         weights = self.meta.get("weights")
-        source = weights.get("from") if isinstance(weights, Mapping) else None
-        if source is None:
+        named = weights.get("from") if isinstance(weights, Mapping) else None
+        named = self.meta.get("state_dict_from") if named is None else named
+        listed = named if isinstance(named, list) else [named]
+        stems = [Path(str(n)).name.removesuffix(".safetensors") for n in listed if n is not None]
+        return [f"{stem}.safetensors" for stem in stems]
+
+    @cached_property
+    def _state(self) -> Mapping[str, Tensor]:
+        if not self._source_names:
             return self.tensors
-        return _load_tensors(
-            self.folder / f"{Path(str(source)).name.removesuffix('.safetensors')}.safetensors"
-        )
+        found: dict[str, Tensor] = {}
+        for name in self._source_names:
+            found.update(_load_tensors(self.folder / name))
+        return found
 
 
 @dataclass(frozen=True)
@@ -161,7 +175,8 @@ class InventoryAdapter(Adapter):
 
     def rows(self, case: Case) -> list[Row]:
         """One row: the error is the number of missing, surplus and differently shaped entries."""
-        theirs = {name: tuple(shape) for name, shape in case.meta["shapes"].items()}
+        stored = case.meta.get("shapes", case.meta)
+        theirs = {name: tuple(shape) for name, shape in stored.items()}
         ours = self.shapes(case)
         wrong = [f"missing {n}" for n in theirs if n not in ours]
         wrong += [f"surplus {n}" for n in ours if n not in theirs]

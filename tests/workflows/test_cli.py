@@ -15,8 +15,8 @@ import pytest
 from workflows import cli
 
 VERBS = (
-    "plan", "generate", "distill", "status", "retry", "verify", "repair", "report", "export", "convert",
-    "train-micro", "doctor",
+    "plan", "generate", "distill", "status", "retry", "verify", "repair", "report",
+    "export", "evaluate", "convert", "train-micro", "doctor",
 )  # fmt: skip
 Capture = pytest.CaptureFixture[str]
 
