@@ -192,7 +192,7 @@ def unused_shapes(config: ConditionEncodersConfig) -> dict[str, tuple[int, ...]]
         f"{prefix}text_projection": (config.text.hidden_size, joint),
         f"{prefix}logit_scale": (),
         f"{prefix}visual.proj": (config.vision.hidden_size, joint),
-        **{name: (steps,) for name in SCHEDULE_VECTORS},
+        **dict.fromkeys(SCHEDULE_VECTORS, (steps,)),
     }
 
 

@@ -82,7 +82,8 @@ def unet_table(config: MultiViewUNetConfig) -> NameTable:
         first = 1 + level * (layers + 1)
         for layer in range(layers):
             theirs = f"input_blocks.{first + layer}"
-            _add_layer(table, theirs, ours, layer, config, config.attention_levels[level])
+            attends = config.attention_levels[level]
+            _add_layer(table, theirs, ours, layer, config, attends=attends)
         if level < levels - 1:
             table[f"input_blocks.{first + layers}.0.op"] = f"{ours}.downsamplers.0.conv"
     _add_resnet(table, "middle_block.0", "unet.mid_block.resnets.0")
@@ -92,7 +93,7 @@ def unet_table(config: MultiViewUNetConfig) -> NameTable:
         ours, attends = f"unet.up_blocks.{up}", config.attention_levels[levels - 1 - up]
         for layer in range(layers + 1):
             theirs = f"output_blocks.{up * (layers + 1) + layer}"
-            _add_layer(table, theirs, ours, layer, config, attends)
+            _add_layer(table, theirs, ours, layer, config, attends=attends)
         if up < levels - 1:
             last = f"output_blocks.{up * (layers + 1) + layers}"
             table[f"{last}.{1 + int(attends)}.conv"] = f"{ours}.upsamplers.0.conv"
@@ -197,7 +198,8 @@ def _add_layer(
     ours: str,
     layer: int,
     config: MultiViewUNetConfig,
-    attends: bool,  # noqa: FBT001
+    *,
+    attends: bool,
 ) -> None:
     _add_resnet(table, f"{theirs}.0", f"{ours}.resnets.{layer}")
     if attends:

@@ -91,6 +91,7 @@ class FrameRigConfig:
         views: of "ortho": view of every frame (0 front, 1 left, 2 down, 3 back, 4 right, 5 top).
         orbit_views: of "orbit": cameras, evenly spaced from the front.
         elevation_deg: of "orbit": above the ground plane.
+        azimuth_deg: of "orbit": of the first camera; 0 sees the front.
         reference: one more frame, the last, holds the condition image's clean latent; its camera
             vector is zero.
     """
@@ -99,6 +100,7 @@ class FrameRigConfig:
     views: tuple[int, ...] = (1, 2, 3, 4, 5, 0)
     orbit_views: int = 4
     elevation_deg: float = 0.0
+    azimuth_deg: float = 0.0
     reference: bool = False
 
     def __post_init__(self) -> None:

@@ -40,15 +40,9 @@ def beta_table(config: NoiseTablesConfig) -> Tensor:
 
 
 def abar_table(config: NoiseTablesConfig) -> Tensor:
-    """abar float32 [T], rounded through float16 where the configuration says so."""
+    """The products abar float32 [T], rounded through float16 where the configuration says so."""
     abar = (1.0 - beta_table(config)).cumprod(0).float()
     return abar.half().float() if config.tables == "float16" else abar
-
-
-def add_noise(clean: Tensor, noise: Tensor, t: int, config: NoiseTablesConfig) -> Tensor:
-    """Noisy state sqrt(abar_t) clean + sqrt(1 - abar_t) noise, float32."""
-    abar = abar_table(config)[t]
-    return abar.sqrt() * clean.float() + (1.0 - abar).sqrt() * noise.float()
 
 
 @dataclass(frozen=True)
@@ -87,8 +81,7 @@ def ddim_steps(schedule: NoiseTablesConfig, sampler: DdimConfig) -> DdimSteps:
         where = "leaves the schedule" if last >= total else "is pure noise"
         raise ConfigError(
             f"{sampler.steps} steps start at timestep {last}, which {where}",
-            remedy="choose another number of steps, 20, 25, 40 and 50 are good, or "
-            "spacing=leading",
+            remedy="choose another number of steps, 20, 25, 40 and 50 are good, or spacing=leading",
         )
     abar = table[timesteps]
     first = table[:1] if sampler.last_alpha == "first" else torch.ones(1)

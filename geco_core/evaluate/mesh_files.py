@@ -77,12 +77,14 @@ def _own_glb(data: bytes) -> Mesh | None:
 
 def _by_trimesh(data: bytes, kind: str, companion: Companion | None) -> Mesh:
     loaded: Any = trimesh.load(
-        io.BytesIO(data),
-        file_type=kind[1:],
-        force="mesh",
-        process=False,
-        resolver=_Companions(companion),
+        io.BytesIO(data), file_type=kind[1:], process=False, resolver=_Companions(companion)
     )
+    if isinstance(loaded, trimesh.Scene):
+        if kind == ".glb":
+            for part in loaded.geometry.values():
+                _keep_colors(part)
+        parts = [part for part in loaded.dump() if isinstance(part, trimesh.Trimesh)]
+        loaded = trimesh.util.concatenate(parts) if parts else None
     if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
         raise BadItem("it holds no triangles", reason=Reason.EMPTY_MESH)
     if len(loaded.faces) > MAX_FACES:
@@ -99,7 +101,7 @@ def _by_trimesh(data: bytes, kind: str, companion: Companion | None) -> Mesh:
         return Mesh(vertices[faces.reshape(-1)], split, colors=colors.astype(np.uint8))
     if isinstance(visual, ColorVisuals) and visual.kind == "vertex":
         colors = np.asarray(visual.vertex_colors)[:, :3].astype(np.uint8)
-        return Mesh(vertices, faces, colors=_encoded(colors) if kind == ".glb" else colors)
+        return Mesh(vertices, faces, colors=colors)
     return Mesh(vertices, faces)
 
 
@@ -126,9 +128,23 @@ def _is_placeholder(image: Image.Image) -> bool:
     return image.size == grey.size and np.array_equal(np.asarray(image), np.asarray(grey))
 
 
-def _encoded(linear_N3: np.ndarray) -> np.ndarray:
-    """Vertex colours of glTF are linear light; ours are sRGB."""
-    return np.rint(linear_to_srgb(linear_N3 / 255.0) * 255.0).astype(np.uint8)
+def _keep_colors(part: Any) -> None:
+    """Vertex colours of a GLB as sRGB: they are linear light there, and trimesh loses those of
+    parts with a material as soon as it copies them.
+    """
+    if not isinstance(part, trimesh.Trimesh):
+        return
+    given = np.asarray(getattr(part.visual, "vertex_attributes", {}).get("color", ()))
+    if isinstance(part.visual, ColorVisuals) and part.visual.kind == "vertex":
+        given = np.asarray(part.visual.vertex_colors)
+    if given.ndim != 2 or given.shape[0] != len(part.vertices) or given.shape[1] < 3:
+        return
+    material = getattr(part.visual, "material", None)
+    if getattr(material, "baseColorTexture", None) is not None:
+        return
+    top = np.iinfo(given.dtype).max if given.dtype.kind == "u" else 1.0
+    encoded = linear_to_srgb(np.clip(given[:, :3] / top, 0.0, 1.0)) * 255.0
+    part.visual = ColorVisuals(part, vertex_colors=np.rint(encoded).astype(np.uint8))
 
 
 def _checked(mesh: Mesh, item_id: str | None) -> Mesh:

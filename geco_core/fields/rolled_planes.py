@@ -5,7 +5,7 @@ Same function as the sampler of CRM (arXiv 2403.05034). What differs from Instan
 repeated outside, and features added instead of concatenated. Sampling runs in float32 whatever the
 autocast state.
 
-Points are in CRM's canonical frame (`geco_core.reconstruct.crm_frame`), in [-1, 1]^3.
+Points are in CRM's canonical frame (`geco_core.fields.crm_frame`), in [-1, 1]^3.
 
 Legend: B batch, C channels, S plane side, P points.
 """

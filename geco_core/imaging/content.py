@@ -17,16 +17,18 @@ from torch import Tensor
 
 from geco_core.imaging.framing import CLIP_MEAN, CLIP_STD, processor_pixels
 
-GREY = 127
+GREY = (127, 127, 127)
 
 
-def prepare_image(rgba: np.ndarray, ratio: float = 1.0, background: int = GREY) -> np.ndarray:
+def prepare_image(
+    rgba: np.ndarray, ratio: float = 1.0, background: tuple[int, int, int] = GREY
+) -> np.ndarray:
     """A cut-out as CRM's models expect it.
 
     Args:
         rgba: uint8 [H, W, 4], straight alpha.
         ratio: see `resize_content`.
-        background: grey level 0..255; anything but 127 is unlike what the models were trained on.
+        background: levels 0..255; anything but grey 127 is unlike what the models were trained on.
 
     Returns:
         uint8 [N, N, 3].
@@ -36,7 +38,7 @@ def prepare_image(rgba: np.ndarray, ratio: float = 1.0, background: int = GREY) 
     """
     square = expand_to_square(resize_content(clear_transparent(rgba), ratio))
     image = Image.fromarray(square, "RGBA")
-    canvas = Image.new("RGBA", image.size, (background, background, background, 255))
+    canvas = Image.new("RGBA", image.size, (*background, 255))
     return np.asarray(Image.alpha_composite(canvas, image).convert("RGB"))
 
 

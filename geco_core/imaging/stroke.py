@@ -35,9 +35,9 @@ def add_stroke(rgba: np.ndarray, color: Sequence[int], thickness: int) -> np.nda
     if not 1 <= thickness <= MAX_THICKNESS:
         raise ValueError(f"thickness must be within 1 and {MAX_THICKNESS}, got {thickness}")
     inside_HW = rgba[..., 3] > THRESHOLD
-    drawn_HW = inside_HW & ~ndimage.binary_erosion(inside_HW)
+    drawn_HW = inside_HW & np.logical_not(ndimage.binary_erosion(inside_HW))
     if thickness > 1:
-        drawn_HW = ndimage.binary_dilation(drawn_HW, iterations=thickness - 1)
+        drawn_HW = np.asarray(ndimage.binary_dilation(drawn_HW, iterations=thickness - 1), bool)
     stroked = rgba.copy()
     stroked[drawn_HW] = (*color, 255)
     return stroked

@@ -36,7 +36,7 @@ def generate_ccms(
     noise: NoiseSource,
     sampler: DdimConfig,
 ) -> Tensor:
-    """The coordinate maps of B objects, uint8 [B, F, S, S, 3] on the CPU, in the order of the views.
+    """The coordinate maps of B objects, uint8 [B, F, S, S, 3] on the CPU, in the views' order.
 
     Args:
         model: stage 2.

@@ -86,6 +86,6 @@ def frame_cameras(rig: FrameRigConfig) -> Tensor:
         poses = torch.stack([ortho_pose(view) for view in rig.views])
     else:
         azimuth = torch.arange(rig.orbit_views, dtype=torch.float64) * (360.0 / rig.orbit_views)
-        poses = orbit_pose(azimuth - 90.0, rig.elevation_deg, 1.0)
+        poses = orbit_pose(azimuth + rig.azimuth_deg - 90.0, rig.elevation_deg, 1.0)
     vectors = poses.flatten(1)
     return torch.cat([vectors, vectors.new_zeros(int(rig.reference), 16)])

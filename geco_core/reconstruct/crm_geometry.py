@@ -23,7 +23,7 @@ from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.config.models import ExtractionConfig
 from geco_core.errors import BadItem, Reason
 from geco_core.fields.crm_decoder import CrmDecoder
-from geco_core.reconstruct.crm_frame import canonical_to_world
+from geco_core.fields.crm_frame import canonical_to_world
 from geco_core.reconstruct.geometry import WEIGHT_SCALE, SurfaceMesh, WeightsOn, cube_weights
 from geco_core.surface.cells import SurfaceCells, select_cells
 from geco_core.surface.extract import extract_nodes, extract_surface

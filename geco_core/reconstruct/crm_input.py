@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geco_core.config.crm import NoiseTablesConfig
-from geco_core.diffusion.noise_prediction import add_noise
+from geco_core.config.models import ScheduleConfig
+from geco_core.diffusion.schedule import NoiseSchedule
 from geco_core.multiview.ortho_views import FRAME_VIEWS
 
-# Of Stable Diffusion 2.1, whose schedule noises the input.
-INPUT_SCHEDULE = NoiseTablesConfig(zero_terminal_snr=False)
+# Of Stable Diffusion 2.1: the input is noised by its schedule, whose network plays no part.
+INPUT_SCHEDULE = ScheduleConfig(beta_schedule="scaled_linear")
 INPUT_TIMESTEP = 20
 NOISE_SCALE, NOISE_SHIFT = 0.5, 0.5
 # Views of the blocks xy, yz, zx: first group, second group.
@@ -49,7 +49,8 @@ def noised_input(clean: Tensor, noise: Tensor) -> Tensor:
 
     `noise` is N(0, 1); the noise added has mean 0.5 and deviation 0.5.
     """
-    return add_noise(clean, noise * NOISE_SCALE + NOISE_SHIFT, INPUT_TIMESTEP, INPUT_SCHEDULE)
+    shifted = noise * NOISE_SCALE + NOISE_SHIFT
+    return NoiseSchedule(INPUT_SCHEDULE).add_noise(clean, shifted, INPUT_TIMESTEP)
 
 
 def strip_views(strip: Tensor) -> Tensor:

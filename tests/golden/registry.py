@@ -4,8 +4,9 @@ A case is a pair `NAME.safetensors` + `NAME.json`: tensors under `sd/<published 
 `in/<input>` and `out/<output>`, and a JSON that holds every configuration value the adapter needs.
 `keys_*.json` stand alone: they are inventories (name -> shape, bare or under `shapes`) of a
 published checkpoint at full size. An adapter is a class registered under a name prefix; it builds
-our model from the JSON, loads the stored weights and returns our outputs. Nothing about a case is written down in code, so any
-folder of such files, with other seeds and sizes, runs through the same adapters.
+our model from the JSON, loads the stored weights and returns our outputs. Nothing about a case is
+written down in code, so any folder of such files, with other seeds and sizes, runs through the same
+adapters.
 """
 
 from __future__ import annotations

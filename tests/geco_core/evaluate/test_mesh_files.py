@@ -55,6 +55,25 @@ def test_our_own_glb_keeps_its_colours() -> None:
     np.testing.assert_allclose(again.colors, mesh.colors, atol=1)
 
 
+def test_glbs_of_others_keep_colours_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = as_mesh(box())
+    monkeypatch.setattr(mesh_files, "_own_glb", lambda data: None)  # the road of foreign files
+    again = read_mesh(write_glb(mesh), ".glb")
+    assert mesh.colors is not None
+    assert again.colors is not None
+    assert np.abs(again.colors.astype(int) - mesh.colors).max() <= 1
+    scene = trimesh.Scene()
+    for place in (0.0, 5.0):
+        part = trimesh.Trimesh(*box(), process=False, vertex_colors=[255, 55, 0, 255])
+        scene.add_geometry(
+            part, transform=trimesh.transformations.translation_matrix([place, 0, 0])
+        )
+    both = read_mesh(scene.export(file_type="glb"), ".glb")
+    assert np.ptp(both.vertices, axis=0).tolist() == [6, 1, 1]
+    assert both.colors is not None
+    assert both.colors[0].tolist() == [255, 128, 0]  # 55 of 255 in linear light is half in sRGB
+
+
 def test_an_obj_brings_material_and_texture_through_its_companions() -> None:
     files = {"cube.mtl": MTL, "skin.png": png()}
     asked: list[str] = []

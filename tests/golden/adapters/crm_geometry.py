@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geco_core.fields.rolled_planes import unroll_planes
-from geco_core.reconstruct.crm_frame import world_to_canonical
+from geco_core.fields.crm_frame import world_to_canonical
 from geco_core.reconstruct.crm_geometry import deformation_offsets, extract_each, geometry
 from geco_core.reconstruct.geometry import SurfaceMesh
 from geco_core.surface.flexicubes import flexicubes, split_weights

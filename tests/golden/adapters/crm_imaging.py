@@ -21,7 +21,7 @@ from geco_core.imaging.content import (
 )
 from geco_core.imaging.relabel import training_frames
 from geco_core.imaging.stroke import add_stroke
-from geco_core.multiview.ortho_views import AXES, frame_cameras, ortho_pose
+from geco_core.multiview.ortho_views import AXES, frame_cameras, ortho_pose, plane_coordinates
 from geco_core.reconstruct import crm_input
 from tests.golden.registry import Adapter, Case, GoldenError, adapter
 
@@ -34,9 +34,7 @@ class Preprocessing(Adapter):
         """`NAME`, `NAME_vaeS`, `NAME_clipS_sK` (every K-th pixel), `pipeline_rgba_to_rgb`."""
         given = {name: value.numpy() for name, value in case.inputs.items()}
         pictures = {
-            name: prepare_image(
-                given[name], float(stated["foreground_ratio"]), int(stated["background"][0])
-            )
+            name: prepare_image(given[name], float(stated["foreground_ratio"]), _color(stated))
             for name, stated in case.meta["config"].items()
         }
         out = {name: torch.from_numpy(rgb.copy()) for name, rgb in pictures.items()}
@@ -50,6 +48,11 @@ class Preprocessing(Adapter):
             elif found := re.fullmatch(r"(\w+)_to_rgb", name):
                 out[name] = torch.from_numpy(drop_alpha(given[found[1]]).copy())
         return out
+
+
+def _color(stated: Mapping[str, Any]) -> tuple[int, int, int]:
+    red, green, blue = (int(level) for level in stated["background"])
+    return red, green, blue
 
 
 @adapter("training_transforms")
@@ -102,12 +105,13 @@ class OrthoCameras(Adapter):
         for name in case.outputs:
             if found := re.fullmatch(r"index(\d)", name):
                 out[name] = ortho_pose(int(found[1]))
-            elif found := re.fullmatch(r"orbit(\d+)_elev(-?\d+)_start0(_extra)?", name):
+            elif found := re.fullmatch(r"orbit(\d+)_elev(-?\d+)_start(-?\d+)(_extra)?", name):
                 rig = FrameRigConfig(
                     kind="orbit",
                     orbit_views=int(found[1]),
                     elevation_deg=float(found[2]),
-                    reference=bool(found[3]),
+                    azimuth_deg=float(found[3]),
+                    reference=bool(found[4]),
                 )
                 out[name] = frame_cameras(rig)
         return out
@@ -136,15 +140,13 @@ class CcmViews(Adapter):
 
 def _check_axes(ccm: Tensor, mask: Tensor) -> None:
     """Every covered pixel of the maps must say what `ortho_views.AXES` says of its place."""
-    size = ccm.shape[-1]
-    centres = (torch.arange(size) + 0.5) / size * 2.0 - 1.0
-    row, column = torch.meshgrid(centres, centres, indexing="ij")
     for view, axes in enumerate(AXES):
-        position = ccm[view] * 2.0 - 1.0
-        for (axis, sign), expected in ((axes.right, column), (axes.down, row)):
-            error = (position[axis] - sign * expected)[mask[view]].abs().max()
-            if float(error) > 1e-5:
-                raise GoldenError(f"view {view}, axis {axis}: off by {float(error):.3g}")
+        position = (ccm[view] * 2.0 - 1.0).permute(1, 2, 0)
+        wrong = (position - plane_coordinates(view, ccm.shape[-1])).abs()[mask[view]]
+        for axis, _ in (axes.right, axes.down):
+            error = float(wrong[:, axis].max())
+            if error > 1e-5:
+                raise GoldenError(f"view {view}, axis {axis}: off by {error:.3g}")
 
 
 @adapter("crm_input_assembly")

@@ -153,9 +153,7 @@ def _stage(
     case: Case, *, reference: Tensor | None = None, pixel_latents: Tensor | None = None
 ) -> dict[str, Tensor]:
     given, stated = case.inputs, case.meta["config"]
-    model = _crm.network(
-        _crm.source(case, "model."), _rig(stated), schedule=_crm.schedule(case)
-    )
+    model = _crm.network(_crm.source(case, "model."), _rig(stated), schedule=_crm.schedule(case))
     encoders = _crm.autoencoder(_crm.source(case, "vae_model."), int(stated["image_size"]))
     condition = ObjectCondition(
         text=given["context"],

@@ -164,9 +164,7 @@ def _transformer(sizes: dict[str, Any], groups: int) -> Transformer2DModel:
 def _fill(module: torch.nn.Module, case: Case, prefix: str, theirs: str, ours: str) -> None:
     """Through the table of the whole U-Net, as if the block were its first."""
     table = unet_table(
-        MultiViewUNetConfig(
-            block_out_channels=(8,), attention_levels=(True,), attention_heads=(1,)
-        )
+        MultiViewUNetConfig(block_out_channels=(8,), attention_levels=(True,), attention_heads=(1,))
     )
     rename: Callable[[str], str] = lambda n: table.ours(theirs + n).removeprefix(ours)  # noqa: E731
     module.load_state_dict({rename(n): v for n, v in case.weights(prefix).items()})

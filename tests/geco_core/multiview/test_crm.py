@@ -1,0 +1,51 @@
+"""Both stages as one model, and configurations whose parts do not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from geco_core.config.crm import CrmDiffusionConfig
+from geco_core.config.load import load, to_dict
+from geco_core.diffusion.noise import ItemNoise
+from geco_core.errors import ConfigError
+from geco_core.multiview.crm import CrmDiffusion, check_diffusion
+from tests.geco_core.multiview.crm_models import CRM, seeded
+
+
+def test_an_image_becomes_views_and_maps() -> None:
+    model = seeded(CrmDiffusion, CRM)
+    rgba = np.zeros((12, 20, 4), np.uint8)
+    rgba[3:9, 4:16] = (200, 40, 90, 255)
+    image = model.prepare(rgba)
+    assert image.shape == (20, 20, 3)
+    assert image[0, 0].tolist() == [127, 127, 127]
+    found = model.generate([image], ItemNoise([5]))
+    again = model.generate([image], ItemNoise([5]))
+    assert found.views.shape == found.ccms.shape == (1, 6, 16, 16, 3)
+    assert torch.equal(found.views, again.views)
+    assert torch.equal(found.ccms, again.ccms)
+
+
+def test_the_published_configuration_fits() -> None:
+    check_diffusion(CrmDiffusionConfig())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("encoders.image_size=18", "multiple of 4"),
+        ("encoders.text.hidden_size=4", "cross_attention_dim is 8, the encoders give 4"),
+        ("encoders.vision.hidden_size=4", "input_width is 16"),
+        ("views.unet.out_channels=3", "out_channels is 3"),
+        ("ccm.rig.views=[0]", "stage 2 wants"),
+        ("ccm.rig.reference=true", "reference=True"),
+        ("views.rig.kind=orbit", "axis-parallel"),
+        ("ccm.unet.image_tokens=0", "image tokens"),
+        ("ccm.pixel_latents=false", "pixel latents"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_diffusion(load(CrmDiffusionConfig, to_dict(CRM), [change]))
