@@ -35,7 +35,7 @@ $(STAMP): requirements/lock.txt requirements/dev.txt pyproject.toml
 
 demo: $(STAMP)  ## 16 objects from images to meshes and a report, on the CPU, into OUT=demo-output
 	$(PY) -m workflows.demo --out $(OUT)
-	$(VENV)/bin/geco generate --manifest $(OUT)/manifest.parquet --out $(OUT)/run shard_size=8
+	$(VENV)/bin/geco generate --manifest $(OUT)/manifest.parquet --out $(OUT)/run --system geco shard_size=8
 	$(VENV)/bin/geco report $(OUT)/run
 
 test: $(STAMP)  ## the test suite without the slow and the gpu tests

@@ -177,6 +177,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    # Ray runs its workers at niceness 15: on a shared machine others would take their turns.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     print_machine()
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as name:

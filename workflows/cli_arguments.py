@@ -51,7 +51,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", help="Parquet, CSV, JSONL, a folder or a glob of images")
     parser.add_argument("--out", help="the run: a folder or s3://bucket/prefix; reused to resume")
-    parser.add_argument("--system", help="instantmesh (default) or noop")
+    parser.add_argument("--system", help="geco, instantmesh (default) or noop")
     parser.add_argument("--preset", help="micro (default)")
     parser.add_argument(
         "--config", metavar="YAML", help="settings file; everything else overrides it"

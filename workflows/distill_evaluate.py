@@ -7,6 +7,7 @@ one variant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ TEACHER, UNDISTILLED, STAGE1, BOTH = "teacher", "undistilled", "stage1", "stage1
 VARIANTS = (TEACHER, UNDISTILLED, STAGE1, BOTH)
 ABOUT: Mapping[str, str] = {
     TEACHER: "the teacher with its own sampler",
-    UNDISTILLED: "the teacher's weights with the student's sampler: what distillation starts from",
+    UNDISTILLED: "the teacher with one step of its own sampler: what one step gives undistilled",
     STAGE1: "the distilled generator before the teacher's reconstructor",
     BOTH: "the distilled generator before the reconstructor that was tuned to it",
 }
@@ -120,7 +121,7 @@ def make_variants(config: DistillConfig, context: StepContext) -> dict[str, Vari
         first.unet.load_state_dict(unet_tensors(tensors))
     chains: list[tuple[str, Any, InstantMesh, SamplerConfig]] = [
         (TEACHER, teacher.multiview, before, wanted.sampler),
-        (UNDISTILLED, teacher.multiview, before, one_step),
+        (UNDISTILLED, teacher.multiview, before, replace(wanted.sampler, steps=1)),
         (STAGE1, first, before, one_step),
         (BOTH, student.multiview, after, one_step),
     ]

@@ -87,9 +87,9 @@ def material_text(texture_file: str) -> bytes:
 def texture_pixels(colors_HW3: np.ndarray, covered_HW: np.ndarray) -> np.ndarray:
     """The uint8 picture that is saved for colours in [0, 1] where texels are covered.
 
-    Values are truncated; uncovered and nearly black texels (channels that add up to 3 or less) take,
-    per channel, the maximum of their 3x3 neighbourhood, once: a gutter of one texel. Row 0 of the
-    picture is row 0 of `colors_HW3`, v = 0 of the layout.
+    Values are truncated; uncovered and nearly black texels (channels that add up to 3 or less)
+    take, per channel, the maximum of their 3x3 neighbourhood, once: a gutter of one texel. Row 0 of
+    the picture is row 0 of `colors_HW3`, v = 0 of the layout.
     """
     values_HW3 = np.clip(colors_HW3 * 255.0, 0.0, 255.0).astype(np.uint8)
     pixels_HW3 = np.where(covered_HW[..., None], values_HW3, np.uint8(_UNCOVERED))

@@ -5,8 +5,9 @@ the field coarse to fine and evaluates deformation and weight heads at surface n
 alone, which leaves the mesh as it is; training may do the same; an empty surface is reported, where
 the original fails; vertices come out in the world frame with outward faces.
 
-CRM's field is positive inside and goes to FlexiCubes unchanged (see `geco_core.fields.crm_decoder`),
-so the faces that FlexiCubes gives wind inwards and are reversed here, as CRM's exporters do.
+CRM's field is positive inside and goes to FlexiCubes unchanged, see
+`geco_core.fields.crm_decoder`: the faces that FlexiCubes gives wind inwards and are reversed here,
+as CRM's exporters do.
 
 Legend: B batch, C plane channels, N grid nodes, U nodes of surface cubes, S cubes.
 """

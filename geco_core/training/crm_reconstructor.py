@@ -1,8 +1,8 @@
 """The micro CRM reconstructor's training task: triplanes from six views, supervised at points.
 
 As `geco_core.training.reconstructor`, with CRM's inputs: pictures and coordinate maps, noised to
-the one timestep of the model with fresh noise every step. Neither deformation nor FlexiCubes weights
-are supervised: `neutral_heads` starts both without an effect.
+the one timestep of the model with fresh noise every step. Neither deformation nor FlexiCubes
+weights are supervised: `neutral_heads` starts both without an effect.
 
 Legend: B batch, P points.
 """
@@ -19,17 +19,23 @@ from torch import Tensor, nn
 from geco_core.reconstruct.crm import CrmReconstructor
 from geco_core.training.cache import epoch_rows
 from geco_core.training.crm_examples import CrmExamples
-from geco_core.training.reconstructor import PointLossConfig, point_loss
+from geco_core.training.point_loss import point_loss
 
 
 @dataclass(frozen=True)
 class CrmTaskConfig:
-    """Batches, and what points are worth."""
+    """Batches, and the weights of `point_loss`."""
 
     batch_size: int = 8
     sdf_points: int = 512
     color_points: int = 256
-    points: PointLossConfig = PointLossConfig()
+    sdf_clamp: float = 0.25
+    sdf_weight: float = 4.0
+    occupancy_weight: float = 0.5
+    occupancy_width: float = 0.03
+    surface_weight: float = 1.0
+    color_l1_weight: float = 3.0
+    color_mse_weight: float = 15.0
     seed: int = 0
     evaluate_objects: int = 96
 
@@ -67,9 +73,8 @@ class CrmReconstructorTask:
         sdf_BP = -self.model.decoder.field(planes, everywhere_BP3)
         rgb_BP3 = self.model.decoder.rgb(planes, surface_BP3)
         target_BP = data.sdf_values[rows][:, near]
-        return point_loss(
-            cfg.points, sdf_BP, target_BP, rgb_BP3, data.color_values[rows][:, seen]
-        )
+        color_BP3 = data.color_values[rows][:, seen]
+        return point_loss(cfg, sdf_BP, target_BP, rgb_BP3, color_BP3)
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
         """IoU on uniform held-out points and surface-colour PSNR (dB)."""
@@ -80,7 +85,9 @@ class CrmReconstructorTask:
         ious, errors = [], []
         for chunk in rows.split(16):
             images = data.inputs(chunk)
-            noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(int(chunk[0])))
+            noise = torch.randn(
+                images.shape, generator=torch.Generator().manual_seed(int(chunk[0]))
+            )
             with torch.no_grad():
                 planes = self.model.forward_planes(images, noise)
                 inside = self.model.decoder.field(planes, data.sdf_points[chunk, half:]) > 0

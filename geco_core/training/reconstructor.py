@@ -22,6 +22,7 @@ from geco_core.cameras import encoder_cameras, rig_poses
 from geco_core.config.models import ViewRigConfig
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.training.cache import ExampleCache, epoch_rows
+from geco_core.training.point_loss import point_loss
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ReconstructorTask:
         self._cameras_V16 = encoder_cameras(rig_poses(rig), rig.fov_deg)
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        """Weighted sum of clamped SDF L1, occupancy BCE, |sdf| on the surface and colour errors."""
+        """See `point_loss`."""
         cfg = self._config
         rows, views = self._batch(step)
         views = self._degrade(views, generator)
@@ -88,32 +89,7 @@ class ReconstructorTask:
         everywhere_BP3 = torch.cat([points_BP3, surface_BP3], dim=1)
         sdf_BP = self.model.decoder.sdf(planes, everywhere_BP3).squeeze(-1).float()
         rgb_BP3 = self.model.decoder.rgb(planes, surface_BP3).float()
-        return self._total(sdf_BP, target_BP, rgb_BP3, color_BP3)
-
-    def _total(
-        self, sdf_BP: Tensor, target_BP: Tensor, rgb_BP3: Tensor, color_BP3: Tensor
-    ) -> tuple[Tensor, Mapping[str, float]]:
-        """`sdf_BP` holds the points of `target_BP`, then the surface points of the colours."""
-        cfg, clamp = self._config, self._config.sdf_clamp
-        space_BP, surface_BP = sdf_BP.split([target_BP.shape[1], color_BP3.shape[1]], dim=1)
-        inside = (target_BP < 0).float()
-        clamped = space_BP.clamp(-clamp, clamp) - target_BP.clamp(-clamp, clamp)
-        logits = -space_BP / cfg.occupancy_width
-        parts = {
-            "sdf": clamped.abs().mean(),
-            "occupancy": F.binary_cross_entropy_with_logits(logits, inside),
-            "surface": surface_BP.abs().mean(),
-            "color_l1": (rgb_BP3 - color_BP3).abs().mean(),
-            "color_mse": (rgb_BP3 - color_BP3).square().mean(),
-        }
-        total = (
-            cfg.sdf_weight * parts["sdf"]
-            + cfg.occupancy_weight * parts["occupancy"]
-            + cfg.surface_weight * parts["surface"]
-            + cfg.color_l1_weight * parts["color_l1"]
-            + cfg.color_mse_weight * parts["color_mse"]
-        )
-        return total, {name: float(value.detach()) for name, value in parts.items()}
+        return point_loss(cfg, sdf_BP, target_BP, rgb_BP3, color_BP3)
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
         """IoU on uniform held-out points and surface-colour PSNR (dB), from true views."""

@@ -19,6 +19,7 @@ from tests.golden.registry import (
     compare_close,
     compare_point_sets,
     evaluate,
+    load_case,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -47,6 +48,18 @@ def test_every_expected_family_is_committed() -> None:
         "mesh_export",
         "zero123plus_refattn_tiny",
         "keys_instant_mesh_large",
+    }
+    families |= {
+        "ccm_views",
+        "clip_tiny",
+        "crm_input_assembly",
+        "ddim_schedule",
+        "imagedream_blocks",
+        "keys_diffusion_shared_rest",
+        "keys_pixel_diffusion_unet",
+        "ortho_cameras",
+        "preprocessing",
+        "training_transforms",
     }
     assert families <= names
 
@@ -134,6 +147,41 @@ def test_weights_can_lie_in_a_sibling_file(tmp_path: Path) -> None:
     rows = evaluate(tmp_path / "double_b.json")
     assert rows is not None
     assert [r.ok for r in rows] == [True]
+
+
+@pytest.mark.usefixtures("doubler")
+def test_weights_can_lie_in_several_files_named_by_a_list(tmp_path: Path) -> None:
+    _write(tmp_path, "double_a", {"y": torch.tensor([2.0, 4.0])}, groups=8)
+    _write(tmp_path, "other", {})
+    save_file({"sd/more.two": torch.ones(2)}, tmp_path / "other.safetensors")
+    save_file(
+        {"in/x": torch.tensor([3.0]), "out/y": torch.tensor([6.0])},
+        tmp_path / "double_b.safetensors",
+    )
+    named = {"state_dict_from": ["double_a.safetensors", "other.safetensors"]}
+    (tmp_path / "double_b.json").write_text(json.dumps(named))
+    case = load_case(tmp_path / "double_b.json")
+    assert sorted(case.weights()) == ["more.two", "scale.one"]
+    assert [source.meta.get("groups") for source in case.sources] == [8, None]
+    rows = evaluate(tmp_path / "double_b.json")
+    assert rows is not None
+    assert [r.ok for r in rows] == [True]
+
+
+def test_a_case_with_its_own_weights_is_its_source(tmp_path: Path) -> None:
+    case = load_case(_write(tmp_path, "double_a", {"y": torch.zeros(1)}))
+    assert len(case.sources) == 1
+    assert case.sources[0] is case
+
+
+def test_an_inventory_may_be_bare() -> None:
+    class One(registry.InventoryAdapter):
+        def shapes(self, case: Case) -> dict[str, tuple[int, ...]]:
+            return {"a": (2, 3)}
+
+    for meta in ({"a": [2, 3]}, {"shapes": {"a": [2, 3]}, "config": {}}):
+        assert One().rows(Case("keys", meta))[0].ok
+    assert not One().rows(Case("keys", {"a": [3, 2]}))[0].ok
 
 
 def test_a_missing_path_is_a_usage_error(tmp_path: Path) -> None:

@@ -224,8 +224,8 @@ def test_a_whole_part_is_not_called_torn_because_a_ranged_read_failed(
 
 
 def test_nothing_else_writes_into_a_run() -> None:
-    """Rows enter through `infra/commit.py` alone; probes and exports write elsewhere, the report
-    may write a page where it is told to.
+    """Rows enter through `infra/commit.py` alone; probes and exports write elsewhere, report and
+    evaluation may write where they are told to.
     """
     allowed = {
         "infra/checkpoints.py",
@@ -236,6 +236,7 @@ def test_nothing_else_writes_into_a_run() -> None:
         "infra/storage/probe.py",
         "infra/training_folder.py",
         "workflows/doctor.py",
+        "workflows/evaluate.py",
         "workflows/report/build.py",
     }
     callers = {

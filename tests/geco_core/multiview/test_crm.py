@@ -10,8 +10,11 @@ from geco_core.config.crm import CrmDiffusionConfig
 from geco_core.config.load import load, to_dict
 from geco_core.diffusion.noise import ItemNoise
 from geco_core.errors import ConfigError
+from geco_core.multiview.ccm import view_latents
 from geco_core.multiview.crm import CrmDiffusion, check_diffusion
-from tests.geco_core.multiview.crm_models import CRM, seeded
+from geco_core.multiview.imagedream import ObjectCondition
+from geco_core.multiview.ortho_views import frame_cameras
+from tests.geco_core.multiview.crm_models import CRM, SAMPLER, seeded
 
 
 def test_an_image_becomes_views_and_maps() -> None:
@@ -26,6 +29,28 @@ def test_an_image_becomes_views_and_maps() -> None:
     assert found.views.shape == found.ccms.shape == (1, 6, 16, 16, 3)
     assert torch.equal(found.views, again.views)
     assert torch.equal(found.ccms, again.ccms)
+
+
+@torch.no_grad()
+def test_nothing_stays_on_the_cpu() -> None:
+    """Shapes without data, in bfloat16: a stray tensor is an error here, as it would be on CUDA."""
+    with torch.device("meta"):
+        model = CrmDiffusion(CRM).bfloat16()
+    encoders, size = model.encoders, CRM.encoders.image_size
+    text, negative = encoders.prompt_states()
+    pixels = torch.empty(1, 3, size, size)
+    states = encoders.image_states(torch.empty(1, 3, 8, 8))
+    reference = encoders.latents(pixels, torch.empty(1, *encoders.latent_shape))
+    condition = ObjectCondition(text, negative, states, reference)
+    start = torch.empty(1, 7, *encoders.latent_shape)
+    latents = model.views.sample(condition, frame_cameras(CRM.views.rig), start, SAMPLER)
+    assert latents.device.type == "meta"
+    assert latents.dtype == torch.float32
+    levels = torch.empty(1, 6, size, size, 3, dtype=torch.uint8)
+    maps = view_latents(encoders, levels, start[:, 1:])
+    condition = ObjectCondition(text, negative, states, pixel_latents=maps)
+    found = model.ccm.sample(condition, frame_cameras(CRM.ccm.rig), start[:, 1:], SAMPLER)
+    assert encoders.images(found[0]).shape == (6, 3, size, size)
 
 
 def test_the_published_configuration_fits() -> None:

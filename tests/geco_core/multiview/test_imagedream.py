@@ -1,4 +1,4 @@
-"""ImageDream's network: frames see each other, references and channels arrive, objects stay apart."""
+"""ImageDream's network: frames see each other, references and channels arrive, objects are apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRM's geometry: the cheap paths give what the full path gives; failures stay with their object."""
+"""CRM's geometry: cheap paths give what the full path gives; failures stay with their object."""
 
 from __future__ import annotations
 

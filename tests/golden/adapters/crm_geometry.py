@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geco_core.fields.rolled_planes import unroll_planes
 from geco_core.fields.crm_frame import world_to_canonical
+from geco_core.fields.rolled_planes import unroll_planes
 from geco_core.reconstruct.crm_geometry import deformation_offsets, extract_each, geometry
 from geco_core.reconstruct.geometry import SurfaceMesh
 from geco_core.surface.flexicubes import flexicubes, split_weights
@@ -64,6 +64,7 @@ class CrmFlexiCubesAdapter(Adapter):
         """Eval and training meshes and their deviations."""
         inputs, config = case.inputs, case.meta["config"]
         rx, ry, rz = config["res"]
+        weights = split_weights(inputs["weights"])
         outputs = {}
         for training in (False, True):
             vertices, faces, deviation = flexicubes(
@@ -71,7 +72,9 @@ class CrmFlexiCubesAdapter(Adapter):
                 inputs["sdf"],
                 inputs["cubes"].long(),
                 (rx, ry, rz),
-                **split_weights(inputs["weights"]),
+                beta=weights["beta"],
+                alpha=weights["alpha"],
+                gamma=weights["gamma"],
                 weight_scale=float(config["weight_scale"]),
                 training=training,
                 zeros_outside=False,
