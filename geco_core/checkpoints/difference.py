@@ -109,12 +109,14 @@ def apply_difference(
     result = dict(base)
     for name in sorted(names):
         steps, scale = stored[STEPS + name], stored.get(SCALE + name)
-        if name not in base or scale is None or base[name].shape != steps.shape:
+        rows = steps.shape[0] if steps.ndim else 1
+        fits = name in base and base[name].shape == steps.shape
+        if not fits or scale is None or scale.shape != (rows,):
             raise Fatal(
                 f"{where}: {name} does not fit the weights it is a difference to",
                 stage="load",
                 remedy="make the file again from the weights it names",
             )
-        rows = steps.float().reshape(len(scale), -1) * scale.float()[:, None]
-        result[name] = base[name].float() + rows.view(steps.shape)
+        per_row = scale.float().view((rows, *(1,) * (steps.ndim - 1)) if steps.ndim else ())
+        result[name] = base[name].float() + steps.float() * per_row
     return result

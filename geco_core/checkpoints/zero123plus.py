@@ -196,5 +196,5 @@ def _expected(config: MultiViewConfig) -> dict[str, dict[str, Any]]:
 def _plain(value: Any) -> Any:
     """Lists of one repeated value mean that value, as in the libraries that read these files."""
     if isinstance(value, (tuple, list)):
-        return value[0] if len(set(value)) == 1 else list(value)
+        return value[0] if value and all(one == value[0] for one in value) else list(value)
     return value

@@ -118,7 +118,6 @@ class MultiViewConfig:
     coordinates (2) and a one-hot view index (V) to the UNet input; off in the published model.
     `noised_channels` lets these channels carry what the reference pass reads: latents noised to
     its timestep for teacher and score networks, clean ones for the one-step generator.
-    `ramp` None means: read it from the checkpoint folder (`model_index.json`).
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)

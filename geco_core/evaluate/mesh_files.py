@@ -2,8 +2,8 @@
 
 Files come from a dataset that somebody else made, so the sizes are limited before and after
 parsing, companions (material libraries, textures) come through a function that the caller controls,
-and whatever the parser raises ends as a `BadItem` with a reason. GLBs of this project are read by
-its own reader; trimesh reads the rest.
+and whatever the parser raises ends as a `BadItem` with a reason. GLBs that this project wrote are
+read by its own reader, which knows no materials; trimesh reads the rest.
 
 Legend: N vertices, F faces.
 """
@@ -19,12 +19,14 @@ import trimesh
 from PIL import Image
 from trimesh.resolvers import Resolver
 from trimesh.visual.color import ColorVisuals
-from trimesh.visual.material import empty_material
+from trimesh.visual.material import PBRMaterial, empty_material
 from trimesh.visual.texture import TextureVisuals
 
-from geco_core.errors import BadItem, Reason
+from geco_core.errors import BadItem, ConfigError, Reason
 from geco_core.imaging.srgb import linear_to_srgb
-from geco_core.mesh.glb_read import GlbError, read_glb
+from geco_core.mesh.draco import is_compressed, require_draco
+from geco_core.mesh.glb import GENERATOR, GlbError, read_glb
+from geco_core.mesh.glb_container import split
 from geco_core.types import Mesh
 
 KINDS = (".glb", ".obj", ".ply", ".off", ".stl")
@@ -50,27 +52,35 @@ def read_mesh(
 
     Raises:
         BadItem: too large, unreadable, without triangles, or with values that are not finite.
+        ConfigError: the geometry is compressed and DracoPy is not installed.
     """
     if kind not in KINDS:
         raise _bad(Reason.UNSUPPORTED_INPUT, f"{kind} files are not read", item_id)
     if len(data) > MAX_BYTES:
         raise _bad(Reason.TOO_MANY_BYTES, f"{len(data):,} bytes, {MAX_BYTES:,} are read", item_id)
-    mesh = _own_glb(data) if kind == ".glb" else None
-    if mesh is None:
-        try:
-            mesh = _by_trimesh(data, kind, companion)
-        except BadItem as error:
-            raise _bad(error.reason, error.message, item_id) from error
-        except Exception as error:
-            # Whatever a parser of foreign files raises concerns this file alone.
-            text = f"it does not parse ({type(error).__name__}: {error})"
-            raise _bad(Reason.INVALID_MESH, text[:300], item_id) from error
+    try:
+        mesh = _own_glb(data) if kind == ".glb" else None
+        mesh = _by_trimesh(data, kind, companion) if mesh is None else mesh
+    except ConfigError:
+        raise
+    except BadItem as error:
+        raise _bad(error.reason, error.message, item_id) from error
+    except Exception as error:
+        # Whatever a parser of foreign files raises concerns this file alone.
+        text = f"it does not parse ({type(error).__name__}: {error})"
+        raise _bad(Reason.INVALID_MESH, text[:300], item_id) from error
     return _checked(mesh, item_id)
 
 
 def _own_glb(data: bytes) -> Mesh | None:
+    """The mesh of a GLB that says it is ours and reads as one, else None."""
     try:
-        return read_glb(data).mesh
+        root = split(data)[0]
+        if is_compressed(root):
+            require_draco("this compressed GLB")
+        asset = root.get("asset")
+        generator = asset.get("generator") if isinstance(asset, dict) else None
+        return read_glb(data).mesh if str(generator).startswith(GENERATOR) else None
     except (GlbError, ValueError):
         return None
 
@@ -80,6 +90,7 @@ def _by_trimesh(data: bytes, kind: str, companion: Companion | None) -> Mesh:
         io.BytesIO(data), file_type=kind[1:], process=False, resolver=_Companions(companion)
     )
     if isinstance(loaded, trimesh.Scene):
+        _check_faces(_scene_faces(loaded))
         if kind == ".glb":
             for part in loaded.geometry.values():
                 _keep_colors(part)
@@ -87,9 +98,7 @@ def _by_trimesh(data: bytes, kind: str, companion: Companion | None) -> Mesh:
         loaded = trimesh.util.concatenate(parts) if parts else None
     if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
         raise BadItem("it holds no triangles", reason=Reason.EMPTY_MESH)
-    if len(loaded.faces) > MAX_FACES:
-        message = f"{len(loaded.faces):,} faces, {MAX_FACES:,} are read"
-        raise BadItem(message, reason=Reason.INVALID_MESH)
+    _check_faces(len(loaded.faces))
     vertices = np.asarray(loaded.vertices, dtype=np.float32)
     faces = np.asarray(loaded.faces, dtype=np.int32)
     visual: Any = loaded.visual
@@ -103,6 +112,19 @@ def _by_trimesh(data: bytes, kind: str, companion: Companion | None) -> Mesh:
         colors = np.asarray(visual.vertex_colors)[:, :3].astype(np.uint8)
         return Mesh(vertices, faces, colors=colors)
     return Mesh(vertices, faces)
+
+
+def _check_faces(count: int) -> None:
+    if count > MAX_FACES:
+        raise BadItem(f"{count:,} faces, {MAX_FACES:,} are read", reason=Reason.INVALID_MESH)
+
+
+def _scene_faces(scene: trimesh.Scene) -> int:
+    """Faces of all places of all parts: a small file may place one part a million times."""
+    return sum(
+        len(nodes) * len(getattr(scene.geometry[name], "faces", ()))
+        for name, nodes in scene.graph.geometry_nodes.items()
+    )
 
 
 def _textured(vertices: np.ndarray, faces: np.ndarray, visual: Any) -> Mesh:
@@ -119,6 +141,8 @@ def _textured(vertices: np.ndarray, faces: np.ndarray, visual: Any) -> Mesh:
         uvs = np.asarray(visual.uv, dtype=np.float32)
         return Mesh(vertices, faces, uvs=uvs, texture=texture)
     color = np.asarray(material.main_color)[:3].astype(np.uint8)
+    if isinstance(material, PBRMaterial):  # of a GLB, whose factors are linear light
+        color = np.rint(linear_to_srgb(color / 255.0) * 255.0).astype(np.uint8)
     return Mesh(vertices, faces, colors=np.tile(color, (len(vertices), 1)))
 
 
@@ -142,7 +166,10 @@ def _keep_colors(part: Any) -> None:
     material = getattr(part.visual, "material", None)
     if getattr(material, "baseColorTexture", None) is not None:
         return
-    top = np.iinfo(given.dtype).max if given.dtype.kind == "u" else 1.0
+    top = 1.0
+    if given.dtype.kind == "u":  # of 8 or 16 bits; decompressed ones come in wider integers
+        wide = given.dtype.itemsize == 2 or int(given.max()) > 255
+        top = 65535.0 if wide else 255.0
     encoded = linear_to_srgb(np.clip(given[:, :3] / top, 0.0, 1.0)) * 255.0
     part.visual = ColorVisuals(part, vertex_colors=np.rint(encoded).astype(np.uint8))
 
@@ -177,7 +204,8 @@ class _Companions(Resolver):
     def get(self, key: str) -> bytes:
         """The bytes of a companion. Raises `FileNotFoundError`."""
         plain = key.strip().removeprefix("./")
-        if self._companion is None or not plain or ".." in plain.split("/") or plain[0] in "/~":
+        outside = ".." in plain.split("/") or plain[:1] in ("/", "~") or "://" in plain
+        if self._companion is None or not plain or outside:
             raise FileNotFoundError(key)
         try:
             data = self._companion(plain)

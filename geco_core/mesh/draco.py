@@ -20,7 +20,16 @@ import numpy as np
 
 from geco_core.config.finish import FinishConfig
 from geco_core.errors import ConfigError
-from geco_core.mesh.glb_container import Document, GlbError, accessor, joined, split, view_bytes
+from geco_core.mesh.glb_container import (
+    DTYPES,
+    Document,
+    GlbError,
+    accessor,
+    joined,
+    split,
+    view_bytes,
+    wrong,
+)
 
 EXTENSION = "KHR_draco_mesh_compression"
 POSITION_BITS = 14  # of the longest side of the bounding box: steps of 1/16384 of it
@@ -113,6 +122,8 @@ def uncompressed(glb: bytes) -> bytes:
 
 def _uncompressed(root: Document, binary: bytes) -> bytes:
     require_draco("this compressed GLB")
+    if len(root["meshes"]) != 1 or len(root["meshes"][0]["primitives"]) != 1:
+        raise wrong("only one mesh of one primitive is read from compressed geometry")
     primitive = root["meshes"][0]["primitives"][0]
     extension = primitive["extensions"].pop(EXTENSION)
     if not primitive["extensions"]:
@@ -129,7 +140,7 @@ def _uncompressed(root: Document, binary: bytes) -> bytes:
     arrays = {name: held[number] for name, number in extension["attributes"].items()}
     for name, array in arrays.items():
         entry = root["accessors"][primitive["attributes"][name]]
-        content = np.ascontiguousarray(array, "<f4" if entry["componentType"] == 5126 else "<u2")
+        content = np.ascontiguousarray(array, DTYPES[entry["componentType"]])
         _placed(entry, len(array), views, content.tobytes(), 34962)
     entry = root["accessors"][primitive["indices"]] | {"componentType": _UINT32}
     root["accessors"][primitive["indices"]] = entry
@@ -147,11 +158,7 @@ def _placed(
 ) -> None:
     """Give an accessor a buffer view of its own."""
     if entry["count"] != count:
-        raise GlbError(
-            f"{count} elements are compressed, the document says {entry['count']}",
-            remedy="write the asset again",
-            stage="verify",
-        )
+        raise wrong(f"{count} elements are compressed, the document says {entry['count']}")
     entry["bufferView"] = len(views)
     views.append(({"target": target}, content))
 
@@ -195,11 +202,7 @@ def _decoded(data: bytes) -> Any:
         problem = "no faces"
     except (AttributeError, ValueError, RuntimeError, DracoPy.FileTypeException) as error:
         problem = str(error)
-    raise GlbError(
-        f"the compressed geometry does not decode: {problem}",
-        remedy="write the asset again",
-        stage="verify",
-    )
+    raise wrong(f"the compressed geometry does not decode: {problem}")
 
 
 def _describe(entry: dict[str, Any], values: np.ndarray) -> None:

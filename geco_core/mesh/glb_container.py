@@ -17,7 +17,8 @@ from geco_core.errors import ForgeError
 MAGIC = b"glTF"
 CHUNK_JSON, CHUNK_BIN = 0x4E4F534A, 0x004E4942
 
-_DTYPES = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+# glTF component type -> how its elements lie in a buffer.
+DTYPES = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 Document = dict[str, Any]
@@ -103,7 +104,7 @@ def accessor(root: Document, binary: bytes, number: int, shapes: tuple[str, ...]
     entry = root["accessors"][number]
     if entry["type"] not in shapes or "sparse" in entry:
         raise wrong(f"accessor {number} is {entry['type']}, expected {' or '.join(shapes)}")
-    dtype, width = np.dtype(_DTYPES[entry["componentType"]]), _WIDTHS[entry["type"]]
+    dtype, width = np.dtype(DTYPES[entry["componentType"]]), _WIDTHS[entry["type"]]
     data = view_bytes(root, binary, entry["bufferView"])
     start, count = entry.get("byteOffset", 0), entry["count"]
     if count < 1 or start + count * width * dtype.itemsize > len(data):

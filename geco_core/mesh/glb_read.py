@@ -126,5 +126,5 @@ def _texture(root: dict[str, Any], binary: bytes) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
             return np.asarray(image.convert("RGB"))
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise wrong(f"the texture does not decode: {error}") from error

@@ -240,4 +240,5 @@ def tables_on(device: torch.device) -> DeviceTables:
         FLIP_DIRECTION,
         TRIANGLES,
     )
-    return DeviceTables(*(torch.from_numpy(array).to(device) for array in arrays))
+    with torch.inference_mode(mode=False):  # they outlive the mode they are first asked for in
+        return DeviceTables(*(torch.from_numpy(array).to(device) for array in arrays))

@@ -46,16 +46,30 @@ def precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def device_named(name: str) -> torch.device:
-    """The configured device. Raises `Fatal` for a GPU that is not there."""
+    """The configured device.
+
+    Raises:
+        ConfigError: a name that torch does not know.
+        Fatal: a GPU that is not there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise Fatal(
-            f"device {name} is configured but no GPU is visible",
-            stage="load",
-            remedy="set model.device=cpu",
-        )
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"there is no device {name!r}", remedy="set model.device to auto, cpu, cuda or cuda:1"
+        ) from error
+    if device.type == "cuda":
+        visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= visible:
+            raise Fatal(
+                f"device {name} is configured but {visible or 'no'} "
+                f"GPU{'s are' if visible > 1 else ' is'} visible",
+                stage="load",
+                remedy="set model.device=cpu" if not visible else "set model.device=cuda",
+            )
+    return device
 
 
 def check_device(config: InstantMeshConfig, device: torch.device) -> None:
@@ -70,7 +84,12 @@ def check_device(config: InstantMeshConfig, device: torch.device) -> None:
         raise ConfigError(
             f"cuda_graphs is on, but the device is {device}", remedy="set model.cuda_graphs=false"
         )
-    if on_gpu and config.dtype == "bfloat16" and not torch.cuda.is_bf16_supported():
+    # Emulated bfloat16 counts as support unless it is left out, and is slower than float32.
+    if (
+        on_gpu
+        and config.dtype == "bfloat16"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         raise ConfigError(
             "this GPU has no bfloat16 arithmetic", remedy="set model.dtype=float16 or float32"
         )

@@ -98,7 +98,7 @@ class Ema:
                 average.lerp_(source[key], 1 - decay)
 
     def load(self, shadow: Mapping[str, Tensor]) -> None:
-        """Continue from a stored `shadow`, where the average is; raises `ValueError` for another."""
+        """Continue from a stored `shadow`. Raises `ValueError` for that of another module."""
         if shadow.keys() != self.shadow.keys():
             raise ValueError("the stored average is of another module")
         for key, average in self.shadow.items():

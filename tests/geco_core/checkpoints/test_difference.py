@@ -92,6 +92,15 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
         save_difference(path, base, partial, ANY, ())
 
 
+@pytest.mark.parametrize("shape", [(4,), (), (16, 1), (32,)])
+def test_scales_of_another_shape_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    base, path = base_weights(), tmp_path / "tuned.safetensors"
+    save_difference(path, tuned_weights(base), base, ANY, ())
+    stored = load_file(path) | {"scale.conv.weight": torch.ones(shape)}
+    with pytest.raises(Fatal, match=r"conv\.weight"):
+        apply_difference(stored, base, str(path))
+
+
 def test_a_base_without_a_digest_is_refused() -> None:
     for told in ("x", {"base": "b"}, {"base": "b", "base_sha256": ""}):
         with pytest.raises(Fatal, match="by reference and sha256"):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 
 import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from trimesh.visual.material import PBRMaterial
+from trimesh.visual.texture import TextureVisuals
 
-from geco_core.errors import BadItem, Reason
+from geco_core.errors import BadItem, ConfigError, Reason
 from geco_core.evaluate import mesh_files
 from geco_core.evaluate.mesh_files import KINDS, read_mesh
-from geco_core.mesh.glb import write_glb
+from geco_core.mesh import draco
+from geco_core.mesh.draco import compressed
+from geco_core.mesh.glb import GENERATOR, write_glb
+from geco_core.mesh.glb_container import joined, split
 from tests.geco_core.evaluate.meshes import as_mesh, box
 
 TEXTURED_OBJ = b"""mtllib cube.mtl
@@ -74,6 +80,48 @@ def test_glbs_of_others_keep_colours_and_places(monkeypatch: pytest.MonkeyPatch)
     assert both.colors[0].tolist() == [255, 128, 0]  # 55 of 255 in linear light is half in sRGB
 
 
+def test_the_colour_of_a_foreign_material_is_linear_light() -> None:
+    made = trimesh.Trimesh(*box(), process=False)
+    made.visual = TextureVisuals(material=PBRMaterial(baseColorFactor=[55, 255, 0, 255]))
+    colors = read_mesh(made.export(file_type="glb"), ".glb").colors
+    assert colors is not None
+    assert colors[0].tolist() == [128, 255, 0]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("DracoPy") is None, reason="the extra draco is not installed"
+)
+def test_compressed_glbs_of_others_keep_their_colours() -> None:
+    mesh = as_mesh(box())
+    ours = compressed(write_glb(mesh))
+    foreign = ours.replace(GENERATOR.encode(), b"Some Other")
+    assert len(foreign) == len(ours)
+    again, expected = read_mesh(foreign, ".glb"), read_mesh(ours, ".glb")
+    assert again.colors is not None
+    assert expected.colors is not None
+    np.testing.assert_array_equal(again.faces, expected.faces)
+    assert np.abs(again.colors.astype(int) - expected.colors).max() <= 1
+
+
+def test_a_compressed_glb_needs_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draco, "_installed", lambda: False)
+    root, binary = split(write_glb(as_mesh(box())))
+    named = joined(root | {"extensionsRequired": [draco.EXTENSION]}, [({}, binary)])
+    with pytest.raises(ConfigError, match="DracoPy"):
+        read_mesh(named, ".glb")
+
+
+def test_places_are_counted_before_they_are_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_files, "MAX_FACES", 40)
+    monkeypatch.setattr(trimesh.Scene, "dump", lambda scene: pytest.fail("it was filled"))
+    scene = trimesh.Scene()
+    part = trimesh.Trimesh(*box(), process=False)
+    for number in range(5):
+        scene.add_geometry(part, node_name=f"node {number}", geom_name="part")
+    with pytest.raises(BadItem, match="60 faces"):
+        read_mesh(scene.export(file_type="glb"), ".glb")
+
+
 def test_an_obj_brings_material_and_texture_through_its_companions() -> None:
     files = {"cube.mtl": MTL, "skin.png": png()}
     asked: list[str] = []
@@ -91,7 +139,9 @@ def test_an_obj_brings_material_and_texture_through_its_companions() -> None:
     assert bare.texture is None
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.mtl", "~/x.mtl"])
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../secret.mtl", "~/x.mtl", "s3://bucket/x.mtl", "http://host/x.mtl"]
+)
 def test_companions_outside_are_never_asked_for(name: str) -> None:
     def companion(name: str) -> bytes:
         raise AssertionError(f"asked for {name}")

@@ -17,7 +17,7 @@ from geco_core.mesh import draco
 from geco_core.mesh.draco import POSITION_BITS, check_finish, compressed, uncompressed
 from geco_core.mesh.finish import finish_mesh
 from geco_core.mesh.glb import GlbError, read_glb, write_glb
-from geco_core.mesh.glb_container import split
+from geco_core.mesh.glb_container import joined, split
 from geco_core.mesh.inspect import mesh_stats
 from geco_core.types import Mesh
 from tests.geco_core.mesh.meshes import box, octahedron, sphere, textured_box
@@ -104,6 +104,35 @@ def test_another_library_reads_what_is_undone() -> None:
     (loaded,) = scene.geometry.values()
     assert loaded.is_watertight
     assert loaded.volume == pytest.approx(mesh_stats(sphere())["volume"], rel=1e-3)
+
+
+@needs_draco
+def test_colours_of_eight_bits_come_back() -> None:
+    import DracoPy  # noqa: PLC0415 - optional
+
+    mesh = sphere()
+    colors = np.tile(np.array([[255, 128, 0, 255]], dtype=np.uint8), (len(mesh.vertices), 1))
+    root, _ = split(compressed(write_glb(mesh)))
+    attributes = root["meshes"][0]["primitives"][0]["attributes"]
+    kept = {"POSITION": attributes["POSITION"], "COLOR_0": attributes["COLOR_0"]}
+    data = DracoPy.encode(mesh.vertices, mesh.faces, generic_attributes={3: colors})
+    held = {e["attribute_type"]: e for e in DracoPy.decode(data).attributes}
+    root["meshes"][0]["primitives"][0]["attributes"] = kept
+    ids = {"POSITION": held[0]["unique_id"], "COLOR_0": held[4]["unique_id"]}
+    extension = {"bufferView": 0, "attributes": ids}
+    root["meshes"][0]["primitives"][0]["extensions"] = {draco.EXTENSION: extension}
+    root["accessors"][kept["COLOR_0"]] |= {"componentType": 5121, "normalized": True}
+    back = read_glb(joined(root, [({}, data)])).mesh
+    assert back.colors is not None
+    assert np.unique(back.colors, axis=0).tolist() == [[255, 188, 0]]  # linear light in the file
+
+
+@needs_draco
+def test_more_than_one_primitive_is_refused() -> None:
+    root, binary = split(compressed(write_glb(sphere())))
+    root["meshes"][0]["primitives"] *= 2
+    with pytest.raises(GlbError, match="one primitive"):
+        uncompressed(joined(root, [({}, binary)]))
 
 
 @needs_draco

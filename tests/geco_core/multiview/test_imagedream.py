@@ -1,4 +1,4 @@
-"""ImageDream's network: frames see each other, references and channels arrive, objects are apart."""
+"""ImageDream's network: joined frames, references and channels that arrive, separate objects."""
 
 from __future__ import annotations
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import torch
 
 from geco_core.surface import tables
+
+
+def test_device_tables_outlive_the_inference_mode_they_are_asked_for_in() -> None:
+    tables.tables_on.cache_clear()
+    with torch.inference_mode():
+        made = tables.tables_on(torch.device("cpu"))
+    assert not any(value.is_inference() for value in vars(made).values())
 
 
 def test_number_of_dual_vertices_per_case() -> None:

@@ -95,6 +95,28 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
         device_named("cuda:1")
 
 
+def test_a_gpu_beyond_those_that_are_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_named("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(Fatal, match="cuda:2 is configured but 2 GPUs are visible"):
+        device_named("cuda:2")
+
+
+def test_a_device_that_torch_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no device 'gpu'"):
+        device_named("gpu")
+
+
+def test_emulated_bfloat16_is_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def emulated(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
+    with pytest.raises(ConfigError, match="no bfloat16"):
+        check_device(configured("dtype=bfloat16"), GPU)
+
+
 @pytest.mark.parametrize("name", ["geco-full", "instantmesh-full", "instantmesh-full-base"])
 def test_the_weights_of_a_full_preset_leave_room_in_its_budget(name: str) -> None:
     system, _, preset = name.partition("-")
