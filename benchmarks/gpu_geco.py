@@ -43,7 +43,7 @@ from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.shapes.object import make_object, object_seed
 from geco_core.shapes.views import condition_view
 from geco_core.systems.chain import load_chain
-from geco_core.systems.device import check_device, device_named, precision
+from geco_core.systems.device import check_device, device_named, precision, tf32
 from geco_core.systems.instantmesh import InstantMeshSystem
 from geco_core.types import Condition, Generated, Mesh
 
@@ -99,13 +99,15 @@ def plain(config: InstantMeshConfig, device: torch.device) -> Make:
     def one(condition: Condition, seed: int, clock: Iterator[float]) -> Mesh:
         assert condition.rgba is not None
         image = composite(condition.rgba, config.multiview.background)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+        with autocast, tf32(allowed=config.tf32):
             views = plain_views(views_model, image, seed, config.sampler)
             next(clock)
             images = resize_views(views, config.reconstructor.input_size)
             planes = reconstructor.forward_planes(images, cameras).float()
         next(clock)
-        surface = plain_extract(reconstructor.decoder, planes, grid)
+        with tf32(allowed=False):
+            surface = plain_extract(reconstructor.decoder, planes, grid)
         colors = surface.vertex_rgb.mul(255).to(torch.uint8).cpu().numpy()
         vertices = world_to_gltf(surface.vertices.float().cpu().numpy()).astype(np.float32)
         mesh = Mesh(vertices, surface.faces.cpu().numpy().astype(np.int32), colors)

@@ -21,7 +21,7 @@ from infra.storage import Storage
 
 FOLDER = "checkpoints"
 CHUNK_BYTES = 8 << 20
-_RECORD = re.compile(rf"{FOLDER}/step-(\d{{6,}})\.json")
+_KEY = re.compile(rf"{FOLDER}/step-(\d{{6,}})\.(json|pt)")
 
 
 class StoredCheckpoints:
@@ -39,12 +39,11 @@ class StoredCheckpoints:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that count, the newest first."""
-        keys = retried(lambda: list(self._storage.list(FOLDER)))
-        found = (_RECORD.fullmatch(key) for key in keys)
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        return sorted((step for step, kind in self._files() if kind == "json"), reverse=True)
 
     def put(self, step: int, path: Path) -> None:
-        """Store a file as the checkpoint of `step`; the oldest beyond the limit are removed.
+        """Store a file as the checkpoint of `step`; the oldest beyond the limit are removed, and
+        what a killed process left of older ones.
 
         Raises:
             Fatal, Retryable: of the store.
@@ -54,7 +53,8 @@ class StoredCheckpoints:
         retried(lambda: self._storage.put_atomic(checkpoint_key(step), path))
         text = json.dumps(record, sort_keys=True)
         retried(lambda: self._storage.put_atomic(record_key(step), text.encode()))
-        for old in self.steps()[self._keep :]:
+        kept = self.steps()[: self._keep]
+        for old in sorted({found for found, _ in self._files() if found < min(kept, default=0)}):
             self.withdraw(old)
             retried(lambda old=old: self._storage.delete(checkpoint_key(old)))
 
@@ -78,6 +78,12 @@ class StoredCheckpoints:
     def withdraw(self, step: int) -> None:
         """Count a checkpoint no longer. Its file stays until it is written again."""
         retried(lambda: self._storage.delete(record_key(step)))
+
+    def _files(self) -> list[tuple[int, str]]:
+        """(step, `json` or `pt`) of everything in the folder."""
+        keys = retried(lambda: list(self._storage.list(FOLDER)))
+        found = (_KEY.fullmatch(key) for key in keys)
+        return [(int(match[1]), match[2]) for match in found if match]
 
     def _copy(self, key: str, path: Path) -> tuple[int, str]:
         """Bytes and sha256 of what was copied."""

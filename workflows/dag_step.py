@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from actors.stop import Stop
 from geco_core.errors import ForgeError
-from infra.stages import work_folder
+from infra.stages import FOLDER, work_folder
 from infra.storage import Storage
 from workflows.dag_record import StepRecord
 
@@ -65,6 +65,10 @@ class StepContext:
     def uri(self, key: str) -> str:
         """Address of a key of the run folder."""
         return f"{self.storage.uri.rstrip('/')}/{key}"
+
+    def address(self, output: str) -> str:
+        """Address of an output, which is a key of the run folder or an address of its own."""
+        return self.uri(output) if output.startswith(f"{FOLDER}/") else output
 
 
 @dataclass(frozen=True)

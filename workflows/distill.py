@@ -21,13 +21,17 @@ from geco_core.config.distill import DistillConfig
 from geco_core.config.load import load, preset_path
 from geco_core.errors import ConfigError, Fatal
 from infra.claim import Claim
-from infra.plan import read_run
 from infra.run_storage import open_run_storage
 from infra.storage import Storage, open_storage
 from infra.telemetry import log_event
 from workflows.dag import DagResult, StepState, error_text, run_dag
 from workflows.dag_record import ancestors, survey
-from workflows.distill_record import begin_record, end_record, read_distillation
+from workflows.distill_record import (
+    begin_record,
+    end_record,
+    read_distillation,
+    refuse_generation,
+)
 from workflows.distill_report import build_distill_report
 from workflows.distill_steps import build_steps
 from workflows.distill_student import check_teacher
@@ -141,10 +145,7 @@ def open_folder(config: DistillConfig) -> Storage:
     if not config.out:
         raise ConfigError("no run folder was given", remedy="add --out FOLDER")
     storage = open_run_storage(config.out, config.s3, uuid.uuid4().hex)
-    if read_run(storage) is not None:
-        raise ConfigError(
-            f"{storage.uri} is a run of geco generate", remedy="give another --out folder"
-        )
+    refuse_generation(storage)
     return storage
 
 

@@ -76,8 +76,7 @@ def evaluate_student(
         progress: hears how many variants of all are measured.
 
     Returns:
-        `rows` and `table`: keys of the JSON files, `markdown`: key of the table as text; None when
-        stopped.
+        `table` and `markdown`: keys of the ablation table as JSON and as text; None when stopped.
     """
     rows: list[dict[str, Any]] = []
     chains: dict[str, Variant] | None = None
@@ -150,8 +149,10 @@ def device_of(name: str) -> torch.device:
 def markdown_table(summary: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The ablation table: means with 95% intervals, arrows for the better direction."""
     names = [name for name in HEADINGS if any(name in metrics for metrics in summary.values())]
-    heads = [f"{HEADINGS[name]}{_arrow(name)}" for name in names]
-    lines = ["| variant | " + " | ".join(heads) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [
+        "| variant | " + " | ".join(map(heading, names)) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
     for variant, metrics in summary.items():
         cells = [cell(name, metrics[name]) if name in metrics else "" for name in names]
         lines.append(f"| {variant} | " + " | ".join(cells) + " |")
@@ -171,10 +172,11 @@ def number(name: str, value: float) -> str:
     return format(value, _FORMATS[name])
 
 
-def _arrow(name: str) -> str:
+def heading(name: str) -> str:
+    """Column title of a metric, with an arrow for the better direction."""
     if name not in METRICS:
-        return ""
-    return " ↑" if name in HIGHER_IS_BETTER else " ↓"
+        return HEADINGS[name]
+    return f"{HEADINGS[name]} {'↑' if name in HIGHER_IS_BETTER else '↓'}"
 
 
 def _publish(

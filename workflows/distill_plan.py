@@ -17,6 +17,7 @@ from workflows.dag import Step
 from workflows.dag_record import Standing, fingerprints, survey
 from workflows.distill_evaluate import VARIANTS
 from workflows.distill_events import read_events, steps_per_s
+from workflows.distill_record import refuse_generation
 from workflows.distill_steps import build_steps
 from workflows.distill_student import check_teacher
 from workflows.words import counted
@@ -44,7 +45,7 @@ class StepPlan:
         unit: of its work: `step`, `item`, `object`, `sample`.
         total, left: units of all and units to do; total is None where nobody knows it yet.
         cost: of a unit.
-        will_run: whether it runs; it does when it is not done, or something it needs runs.
+        will_run: whether it runs: it does when it is not done.
     """
 
     name: str
@@ -67,9 +68,16 @@ class StepPlan:
 
 
 def preview(config: DistillConfig) -> str:
-    """The plan as text. Raises `ConfigError` exactly where `geco distill` would."""
+    """The plan as text; it needs no run folder.
+
+    Raises:
+        ConfigError: a teacher, student, manifest or run folder that `geco distill` refuses too.
+        Fatal: a record in the run folder is damaged.
+    """
     licences = check_teacher(config)
     storage = open_storage(config.out, config.s3) if config.out else None
+    if storage is not None:
+        refuse_generation(storage)
     plans = plan_steps(config, storage)
     teacher = f"{config.teacher.system}-{config.teacher.preset}"
     lines = [
@@ -105,7 +113,7 @@ def plan_steps(config: DistillConfig, storage: Storage | None) -> list[StepPlan]
         )
         folder = work_folder(step.name, prints[step.name])
         done, cost = _so_far(storage, step, folder, standing)
-        left = None if total is None else max(0, total - (0 if standing.done else done))
+        left = None if total is None else max(0, total - done)
         plans.append(
             StepPlan(
                 name=step.name,

@@ -8,7 +8,9 @@ from typing import Any
 from geco_core.config.distill import DistillConfig
 from geco_core.config.load import to_dict
 from geco_core.config.run import S3Config
+from geco_core.errors import ConfigError
 from infra.environment import describe_environment
+from infra.plan import read_run
 from infra.stages import WORKFLOW_KEY, put_workflow, read_json
 from infra.storage import Storage, open_storage
 from workflows.dag import DagResult, Step, error_text
@@ -20,6 +22,14 @@ WORKFLOW = "distill"
 def is_distillation(uri: str, s3: S3Config) -> bool:
     """Whether a folder holds a distillation."""
     return read_distillation(open_storage(uri, s3)) is not None
+
+
+def refuse_generation(storage: Storage) -> None:
+    """Raise `ConfigError` when a folder is a run of the generation engine."""
+    if read_run(storage) is not None:
+        raise ConfigError(
+            f"{storage.uri} is a run of geco generate", remedy="give another --out folder"
+        )
 
 
 def read_distillation(storage: Storage) -> dict[str, Any] | None:

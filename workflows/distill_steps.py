@@ -11,7 +11,7 @@ does not enter, so that these may change from one command to the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,9 +20,9 @@ from geco_core.config.distill import DistillConfig
 from geco_core.config.load import to_dict
 from geco_core.config.models import InstantMeshConfig
 from geco_core.config.run import RunConfig
-from geco_core.distill.build import StageName
+from geco_core.distill.build import HOW, RESULTS, StageName
 from geco_core.distill.target_address import deciding
-from geco_core.errors import Fatal
+from geco_core.errors import ConfigError, Fatal
 from infra.commit import RUN_KEY
 from infra.locate import locate
 from infra.stages import digest_of
@@ -43,9 +43,6 @@ from workflows.targets import targets
 from workflows.train_stage import StageInputs, train_stage
 
 STORE = "targets-store"
-# What of a chain's configuration decides what it makes; the rest says where and how fast.
-_RESULTS = ("multiview", "sampler", "reconstructor", "extraction", "weights")
-_HOW = ("accumulation",)  # of an optimisation: the same step in other pieces
 
 
 class Shown:
@@ -69,8 +66,10 @@ def build_steps(config: DistillConfig, shown: Shown | None = None) -> list[Step]
         shown: told how the steps go on.
 
     Raises:
-        ConfigError: the teacher, the student or the manifest is refused.
+        ConfigError: the teacher, the student or the manifest is refused, or Stage II could not train
+            on the targets.
     """
+    _check_renders(config)
     shown = shown or Shown()
     teacher = results_of(teacher_config(config))
     steps = [
@@ -93,6 +92,22 @@ def build_steps(config: DistillConfig, shown: Shown | None = None) -> list[Step]
         if config.generate:
             steps.append(_generation(config, shown))
     return steps
+
+
+def _check_renders(config: DistillConfig) -> None:
+    """Refuse what Stage II would refuse too, hours later."""
+    made, wanted = config.targets, config.stage2
+    if made.render_size != wanted.render_size:
+        raise ConfigError(
+            f"targets have renders of {made.render_size} pixels, Stage II makes "
+            f"{wanted.render_size}",
+            remedy=f"set stage2.render_size={made.render_size}, or targets.render_size",
+        )
+    if config.stage2_train.views > made.renders:
+        raise ConfigError(
+            f"Stage II draws {config.stage2_train.views} renders, a target has {made.renders}",
+            remedy="lower stage2_train.views, or raise targets.renders",
+        )
 
 
 def _trainings(config: DistillConfig, shown: Shown, teacher: Mapping[str, Any]) -> list[Step]:
@@ -119,7 +134,7 @@ def _trainings(config: DistillConfig, shown: Shown, teacher: Mapping[str, Any]) 
 def results_of(config: InstantMeshConfig) -> dict[str, Any]:
     """The part of a chain's configuration that decides what it makes, plain data."""
     plain = to_dict(config)
-    found = {name: plain[name] for name in _RESULTS}
+    found = {name: plain[name] for name in RESULTS}
     return found | {"system": config.system, "preset": config.preset, "dtype": config.dtype}
 
 
@@ -147,7 +162,7 @@ def _generation(config: DistillConfig, shown: Shown) -> Step:
 
 
 def _optimisation(train: Any) -> dict[str, Any]:
-    return {name: value for name, value in to_dict(train).items() if name not in _HOW}
+    return {name: value for name, value in to_dict(train).items() if name not in HOW}
 
 
 def _conditions_read(config: DistillConfig) -> dict[str, Any]:
@@ -168,7 +183,7 @@ def _targets(config: DistillConfig, shown: Shown, context: StepContext) -> StepO
     store = config.targets.store or context.uri(STORE)
     result = targets(
         replace(config, targets=replace(config.targets, store=store)),
-        _address(context, context.inputs["conditions"]["train"]),
+        _train_manifest(config, context),
         context.uri(context.key()),
         words=[f"engine={config.train.engine}"],
         stop=context.stop,
@@ -178,16 +193,13 @@ def _targets(config: DistillConfig, shown: Shown, context: StepContext) -> StepO
 
 
 def _stage1(config: DistillConfig, shown: Shown, context: StepContext) -> StepOutputs | None:
-    made = context.inputs.get("targets", {}).get("targets", "")
-    images = made or context.inputs["conditions"]["train"]
-    inputs = StageInputs(
-        targets=_address(context, made), conditions=_address(context, images), init={}
-    )
+    made = context.address(context.inputs.get("targets", {}).get("targets", ""))
+    inputs = StageInputs(targets=made, conditions=made or _train_manifest(config, context))
     return _train("stage1", config, inputs, context, shown)
 
 
 def _stage2(config: DistillConfig, shown: Shown, context: StepContext) -> StepOutputs | None:
-    made = _address(context, context.inputs["targets"]["targets"])
+    made = context.address(context.inputs["targets"]["targets"])
     first = context.inputs["stage1"]
     init = {"generator": context.uri(first["weights"])}
     inputs = StageInputs(targets=made, conditions=made, init=init)
@@ -223,11 +235,12 @@ def _evaluate(config: DistillConfig, shown: Shown, context: StepContext) -> Step
 
 
 def _generate(config: DistillConfig, shown: Shown, context: StepContext) -> StepOutputs | None:
-    student = student_addresses(context.inputs["stage2"]["student"], context.uri)
+    told: Mapping[str, str] = context.inputs["stage2"]["student"]
+    student = {name: context.address(value) for name, value in told.items()}
     run = RunConfig(
         system=config.student_system,
         preset=config.student_preset,
-        manifest=_address(context, context.inputs["conditions"]["heldout"]),
+        manifest=context.address(context.inputs["conditions"]["heldout"]),
         out=context.uri(context.key()),
         seed=config.seed,
         model=student_words(config) | {"weights": student},
@@ -239,14 +252,6 @@ def _generate(config: DistillConfig, shown: Shown, context: StepContext) -> Step
     return _rows_made(
         generate(run, stop=context.stop, **_display(shown, context.name)), context, "dataset"
     )
-
-
-def student_addresses(student: Mapping[str, str], uri: Callable[[str], str]) -> dict[str, str]:
-    """`weights.*` of a distilled chain, with addresses in the place of keys of the run folder."""
-    return {
-        name: uri(value) if value.startswith("stages/") else value
-        for name, value in student.items()
-    }
 
 
 def _display(shown: Shown, step: str) -> dict[str, Any]:
@@ -275,6 +280,6 @@ def _rows_made(result: GenerateResult, context: StepContext, name: str) -> StepO
     return StepOutputs(values, {run: digest_of(context.storage, run)}, work)
 
 
-def _address(context: StepContext, value: str) -> str:
-    """Address of an output, which is a key of the run folder or an address of its own."""
-    return context.uri(value) if value.startswith("stages/") else value
+def _train_manifest(config: DistillConfig, context: StepContext) -> str:
+    """Address of the training images; a manifest of the user's may have moved since it was read."""
+    return config.conditions.manifest or context.address(context.inputs["conditions"]["train"])

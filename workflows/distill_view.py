@@ -45,7 +45,6 @@ class Line:
     done: int = 0
     total: int = 0
     per_s: float = 0.0
-    first: int = 0
     begun: float = 0.0
     ended: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
@@ -99,7 +98,7 @@ class DistillView(Shown):
             line = self._lines[step]
             seconds = self._clock() - line.begun
             line.done, line.total = done, total
-            line.per_s = (done - line.first) / seconds if seconds > 0 else 0.0
+            line.per_s = done / seconds if seconds > 0 else 0.0
 
     def event(self, step: str, kind: str, at: int, numbers: Mapping[str, float | str]) -> None:
         """See `Shown.event`."""

@@ -80,7 +80,7 @@ def convert(source: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
     provenance = {"source": source.name, "source_sha256": digest, "source_format": kind.value}
     if options.converted_at:
         provenance["converted_at"] = options.converted_at
-    scratch = _scratch(out)
+    scratch = scratch_folder(out)
     try:
         record = _run_child(source, out, kind, provenance, scratch, options)
         if _identity(source) != before:
@@ -91,7 +91,7 @@ def convert(source: Path, out: Path, options: ConvertOptions) -> dict[str, Any]:
             )
         return _install(scratch, out, record)
     except OSError as error:
-        raise _not_written(out, str(error)) from error
+        raise not_written(out, str(error)) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -116,12 +116,16 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _scratch(out: Path) -> Path:
-    """A folder beside the output, so that the result can be renamed into place."""
+def scratch_folder(out: Path) -> Path:
+    """A new folder beside the output, so that the result can be renamed into place.
+
+    Raises:
+        CheckpointError: it can not be made.
+    """
     try:
         return Path(tempfile.mkdtemp(prefix=f".{out.stem[:40]}-converting-", dir=out.parent))
     except OSError as error:
-        raise _not_written(out, str(error)) from error
+        raise not_written(out, str(error)) from error
 
 
 def _run_child(
@@ -155,7 +159,7 @@ def _refused(
     if refusal is Refusal.OUT_OF_MEMORY:
         return launch.out_of_memory(source)
     if refusal is Refusal.NOT_WRITTEN:
-        return _not_written(out, message)
+        return not_written(out, message)
     remedy = str(result["remedy"])
     if refusal is Refusal.PICKLE_REFUSED:
         command = ["geco", "convert", str(source), "--out", str(out)]
@@ -167,7 +171,8 @@ def _refused(
     return CheckpointError(message, refusal=refusal, remedy=remedy)
 
 
-def _not_written(out: Path, why: str) -> CheckpointError:
+def not_written(out: Path, why: str) -> CheckpointError:
+    """The error of an output that can not be written."""
     return CheckpointError(
         f"{out} can not be written: {why}",
         refusal=Refusal.NOT_WRITTEN,

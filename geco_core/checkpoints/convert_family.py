@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from geco_core.checkpoints.adapter import LoadReport, skeleton
-from geco_core.checkpoints.convert import check_out, record_path
+from geco_core.checkpoints.convert import check_out, not_written, record_path, scratch_folder
 from geco_core.checkpoints.families import (
     FAMILIES,
     FAMILY,
@@ -31,7 +30,6 @@ from geco_core.checkpoints.hub import find_file
 from geco_core.checkpoints.instantmesh import load_reconstructor, reconstructor_file
 from geco_core.checkpoints.licences import licences_of
 from geco_core.checkpoints.origin import licences_in, origin_text
-from geco_core.checkpoints.refusals import CheckpointError, Refusal
 from geco_core.checkpoints.state import digest_of, open_state, verify_archive
 from geco_core.checkpoints.writer import write_safetensors
 from geco_core.checkpoints.zero123plus import load_zero123plus, part_files
@@ -142,25 +140,17 @@ def _dtypes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 def _write(
     out: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str], record: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write both files beside their names, then rename them into place."""
-    made = described = None
+    """Write both files in a folder beside them, then rename them into place."""
+    scratch = scratch_folder(out)
+    made, described = scratch / "tensors", scratch / "record"
     try:
-        handle, made = tempfile.mkstemp(prefix=".converting-", dir=out.parent)
-        os.close(handle)
-        record["non_finite"] = write_safetensors(Path(made), tensors, texts)
-        record["sha256"] = digest_of(Path(made))
-        handle, described = tempfile.mkstemp(prefix=".converting-", dir=out.parent)
-        os.close(handle)
-        Path(described).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-        Path(made).replace(out)
-        Path(described).replace(record_path(out))
+        record["non_finite"] = write_safetensors(made, tensors, texts)
+        record["sha256"] = digest_of(made)
+        described.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        made.replace(out)
+        described.replace(record_path(out))
     except OSError as error:
-        raise CheckpointError(
-            f"{out} can not be written: {error}",
-            refusal=Refusal.NOT_WRITTEN,
-            remedy="free some space or choose another folder for --out",
-        ) from error
+        raise not_written(out, str(error)) from error
     finally:
-        for path in filter(None, (made, described)):
-            Path(path).unlink(missing_ok=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return record

@@ -126,9 +126,14 @@ class TrainConfig:
     wandb_project: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "checkpoint_every", "keep_checkpoints", "log_every"):
+        for name in (
+            "workers", "checkpoint_every", "keep_checkpoints", "log_every", "sample_objects",
+            "threads_per_worker",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.sample_every < 0:
+            raise ValueError(f"sample_every must not be negative, got {self.sample_every}")
         if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
             raise ValueError(
                 f"min_workers must be within 1 and workers={self.workers}, got {self.min_workers}"

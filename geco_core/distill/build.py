@@ -33,6 +33,7 @@ from geco_core.distill.stage2 import Stage2
 from geco_core.distill.stage2_trainer import Stage2Data, Stage2Trainer
 from geco_core.distill.world import World
 from geco_core.errors import ConfigError
+from geco_core.evaluate.lpips import Lpips, load_lpips
 from geco_core.evaluate.perceptual import Perceptual, RandomFeatures
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
@@ -44,8 +45,10 @@ UNET = "unet."
 GENERATOR, RECONSTRUCTOR = "generator", "reconstructor"
 # Training keeps float32 weights and chooses the precision of its passes by `autocast`.
 TEACHER_OVERRIDES = ("dtype=float32", "compile=none", "cuda_graphs=false", "memory_gb=0")
-# Settings that change how a batch is computed, not what comes out.
-_NOT_OF_RESULTS = ("accumulation",)
+# What of a chain's configuration decides what it makes; the rest says where and how fast.
+RESULTS = ("multiview", "sampler", "reconstructor", "extraction", "weights")
+# Settings of an optimisation that change how a batch is computed, not what comes out.
+HOW = ("accumulation",)
 
 
 class TeacherSystem(Protocol):
@@ -103,7 +106,8 @@ def build_stage1(
         init: `generator`: a local safetensors file the generator starts from.
 
     Raises:
-        ConfigError: a licence that was not acknowledged, or unknown names in `init`.
+        ConfigError: a licence that was not acknowledged, unknown names in `init`, or more processes
+            than rows of a batch.
         Fatal: weights that can not be read or do not fit.
     """
     model, _ = teacher.models
@@ -118,7 +122,7 @@ def build_stage1(
     trainer = Stage1Trainer(Stage1(networks, config.stage1), data, optimise, world)
     return Built(
         trainer,
-        _settings(config, optimise),
+        _settings(config, optimise, world),
         optimise.seed,
         model.device,
         (lambda: stage1_sheet(trainer, data, config.train.sample_objects))
@@ -147,7 +151,7 @@ def build_stage2(
         world: the processes that train together.
         init: `generator` and `reconstructor`: local safetensors files they start from; the
             teacher's own weights without them.
-        perceptual: distance of renders; fixed random features when None.
+        perceptual: distance of renders; the configured one when None.
 
     Raises:
         ConfigError, Fatal: as `build_stage1`; also a reconstructor that makes no mesh.
@@ -164,7 +168,7 @@ def build_stage2(
     if config.train.gradient_checkpointing and config.stage2.train_generator:
         generator.unet.enable_gradient_checkpointing()
     device = model.device
-    features = perceptual or RandomFeatures().to(device)
+    features = perceptual or _perceptual(config.stage2.perceptual_folder).to(device)
     stage2 = Stage2(
         generator, reconstructor, get_rasterizer("auto", device), features, config.stage2
     )
@@ -178,7 +182,7 @@ def build_stage2(
 
     return Built(
         trainer,
-        _settings(config, optimise),
+        _settings(config, optimise, world),
         optimise.seed,
         device,
         (lambda: stage2_sheet(trainer, data, config.train.sample_objects))
@@ -193,7 +197,8 @@ def build_stage2(
 def pinned(stage: StageName, config: DistillConfig) -> dict[str, Any]:
     """The part of the configuration that decides what a stage makes, as plain data.
 
-    How it is run (processes, checkpoints, accumulation) may change from one resume to the next.
+    How it is run (processes, devices, checkpoints, accumulation) may change from one resume to the
+    next.
     """
     train = to_dict(getattr(config, f"{stage}_train"))
     return {
@@ -202,10 +207,10 @@ def pinned(stage: StageName, config: DistillConfig) -> dict[str, Any]:
         "teacher": {
             "system": config.teacher.system,
             "preset": config.teacher.preset,
-            "model": to_dict(config.teacher.model),
+            "model": {k: v for k, v in to_dict(config.teacher.model).items() if k in RESULTS},
         },
         "losses": to_dict(getattr(config, stage)),
-        "train": {key: value for key, value in train.items() if key not in _NOT_OF_RESULTS},
+        "train": {key: value for key, value in train.items() if key not in HOW},
         **({"student_rank": config.train.student_rank} if stage == "stage1" else {}),
     }
 
@@ -249,6 +254,11 @@ def _start(
     return loaded
 
 
+def _perceptual(folder: str) -> RandomFeatures | Lpips:
+    """Raises `ConfigError`, `Fatal` for a folder without the weights of LPIPS."""
+    return load_lpips(Path(folder)) if folder else RandomFeatures()
+
+
 def _licences(
     config: DistillConfig, teacher: TeacherSystem, starts: Mapping[str, Weights]
 ) -> tuple[str, ...]:
@@ -258,8 +268,14 @@ def _licences(
     return tuple(licences)
 
 
-def _settings(config: DistillConfig, optimise: OptimiseConfig) -> LoopSettings:
+def _settings(config: DistillConfig, optimise: OptimiseConfig, world: World) -> LoopSettings:
     train = config.train
+    if world.size > optimise.batch_size:
+        raise ConfigError(
+            f"{world.size} processes can not share a batch of {optimise.batch_size} rows",
+            stage="train",
+            remedy=f"set train.workers={optimise.batch_size}, or a larger batch_size",
+        )
     return LoopSettings(
         steps=optimise.steps,
         batch_size=optimise.batch_size,

@@ -40,6 +40,8 @@ class Stage2Config:
         supersample: renders are made this much larger and averaged.
         mse_weight: on colours in [-1, 1].
         perceptual_weight: lambda; 2.0 in InstantMesh's training.
+        perceptual_folder: LPIPS weights (`geco evaluate` says which); without, fixed random
+            features take their place.
         mask_weight, entropy_weight, deviation_weight, regularise_weight: see InstantMesh.
         weights_on: see `geco_core.reconstruct.geometry.geometry`.
     """
@@ -52,6 +54,7 @@ class Stage2Config:
     supersample: int = 1
     mse_weight: float = 1.0
     perceptual_weight: float = 2.0
+    perceptual_folder: str = ""
     mask_weight: float = 1.0
     entropy_weight: float = 0.01
     deviation_weight: float = 0.5

@@ -22,7 +22,7 @@ from trimesh.visual.color import ColorVisuals
 from trimesh.visual.material import PBRMaterial, empty_material
 from trimesh.visual.texture import TextureVisuals
 
-from geco_core.errors import BadItem, ConfigError, Reason
+from geco_core.errors import BadItem, ConfigError, ForgeError, Reason, Retryable
 from geco_core.imaging.srgb import linear_to_srgb
 from geco_core.mesh.draco import is_compressed, require_draco
 from geco_core.mesh.glb import GENERATOR, GlbError, read_glb
@@ -53,6 +53,7 @@ def read_mesh(
     Raises:
         BadItem: too large, unreadable, without triangles, or with values that are not finite.
         ConfigError: the geometry is compressed and DracoPy is not installed.
+        Retryable: a companion could not be read this time.
     """
     if kind not in KINDS:
         raise _bad(Reason.UNSUPPORTED_INPUT, f"{kind} files are not read", item_id)
@@ -61,7 +62,7 @@ def read_mesh(
     try:
         mesh = _own_glb(data) if kind == ".glb" else None
         mesh = _by_trimesh(data, kind, companion) if mesh is None else mesh
-    except ConfigError:
+    except (ConfigError, Retryable):
         raise
     except BadItem as error:
         raise _bad(error.reason, error.message, item_id) from error
@@ -86,9 +87,12 @@ def _own_glb(data: bytes) -> Mesh | None:
 
 
 def _by_trimesh(data: bytes, kind: str, companion: Companion | None) -> Mesh:
+    companions = _Companions(companion)
     loaded: Any = trimesh.load(
-        io.BytesIO(data), file_type=kind[1:], process=False, resolver=_Companions(companion)
+        io.BytesIO(data), file_type=kind[1:], process=False, resolver=companions
     )
+    if companions.failed is not None:
+        raise companions.failed
     if isinstance(loaded, trimesh.Scene):
         _check_faces(_scene_faces(loaded))
         if kind == ".glb":
@@ -196,9 +200,14 @@ def _bad(reason: Reason, message: str, item_id: str | None) -> BadItem:
 
 
 class _Companions(Resolver):
-    """trimesh's door to other files, which leads to the caller's function only."""
+    """trimesh's door to other files, which leads to the caller's function only.
+
+    trimesh goes on without a companion that fails, whatever the error: `failed` keeps the first
+    one of those that are no plain absence.
+    """
 
     def __init__(self, companion: Companion | None) -> None:
+        self.failed: ForgeError | None = None
         self._companion = companion
 
     def get(self, key: str) -> bytes:
@@ -209,10 +218,13 @@ class _Companions(Resolver):
             raise FileNotFoundError(key)
         try:
             data = self._companion(plain)
+            if len(data) > MAX_BYTES:
+                raise BadItem(f"{key} has {len(data):,} bytes", reason=Reason.TOO_MANY_BYTES)
         except KeyError:
             raise FileNotFoundError(key) from None
-        if len(data) > MAX_BYTES:
-            raise BadItem(f"{key} has {len(data):,} bytes", reason=Reason.TOO_MANY_BYTES)
+        except ForgeError as error:
+            self.failed = self.failed or error
+            raise
         return data
 
     def keys(self) -> list[str]:

@@ -18,7 +18,7 @@ counts of a level.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -91,10 +91,6 @@ class SurfaceNodes:
     def points(self) -> Tensor:
         """Float32 [U, 3] undeformed node positions."""
         return self.grid.points(self.nodes)
-
-    def with_sdf(self, sdf_U: Tensor) -> SurfaceNodes:
-        """The same cubes with values evaluated anew, for instance with gradients."""
-        return replace(self, sdf=sdf_U)
 
 
 class _Evaluation:

@@ -123,12 +123,6 @@ def describe_targets(preset: str, overrides: Sequence[str]) -> Mapping[str, Any]
     return to_dict(config) | {"teacher": own.teacher, "targets": deciding(own.targets)}
 
 
-def teacher_words(overrides: Sequence[str]) -> tuple[str, list[str]]:
-    """The name of the teacher's system, and the overrides that are the teacher's."""
-    own, words = _split(overrides)
-    return own.teacher, words
-
-
 def _split(overrides: Sequence[str]) -> tuple[TargetsSystemConfig, list[str]]:
     mine = [w for w in overrides if w.partition("=")[0].partition(".")[0] in OWN_KEYS]
     return load(TargetsSystemConfig, None, mine), [w for w in overrides if w not in mine]

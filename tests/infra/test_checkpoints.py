@@ -9,7 +9,7 @@ import pytest
 from geco_core.errors import Retryable
 from infra.checkpoints import StoredCheckpoints, checkpoint_key, record_key
 from infra.storage import LocalStorage
-from infra.storage.protocol import Storage
+from infra.storage.protocol import Data, Storage
 from tests.support.stores import MemoryStorage
 
 
@@ -37,6 +37,23 @@ def test_the_newest_few_are_kept_and_read_back(storage: Storage, tmp_path: Path)
     assert back.read_bytes() == b"state 500 " * 1000
     assert sorted(storage.list("checkpoints")) == sorted(
         key(step) for step in (500, 1_000_000) for key in (checkpoint_key, record_key)
+    )
+
+
+def test_what_a_killed_process_left_goes_with_the_oldest(storage: Storage, tmp_path: Path) -> None:
+    store = StoredCheckpoints(storage, keep=2)
+    for step in (1, 3):
+        storage.put_atomic(
+            checkpoint_key(step), content(tmp_path, step)
+        )  # killed before its record
+    store.put(2, content(tmp_path, 2))
+    assert storage.exists(checkpoint_key(3)), "another process may be about to record it"
+    assert not storage.exists(checkpoint_key(1))
+    for step in (4, 6):
+        store.put(step, content(tmp_path, step))
+    assert store.steps() == [6, 4]
+    assert sorted(storage.list("checkpoints")) == sorted(
+        key(step) for step in (4, 6) for key in (checkpoint_key, record_key)
     )
 
 
@@ -72,7 +89,7 @@ def test_a_writer_that_dies_between_file_and_record_leaves_nothing_that_counts(
     tmp_path: Path,
 ) -> None:
     class Dies(MemoryStorage):
-        def put_atomic(self, key: str, data: object, **options: bool) -> bool:
+        def put_atomic(self, key: str, data: Data, **options: bool) -> bool:
             if key == record_key(2):
                 raise KeyboardInterrupt
             return super().put_atomic(key, data, **options)
@@ -92,7 +109,7 @@ def test_a_passing_fault_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
     faults = iter([True, False, True] + [False] * 20)
 
     class Flaky(MemoryStorage):
-        def put_atomic(self, key: str, data: object, **options: bool) -> bool:
+        def put_atomic(self, key: str, data: Data, **options: bool) -> bool:
             if next(faults):
                 raise Retryable("try again")
             return super().put_atomic(key, data, **options)

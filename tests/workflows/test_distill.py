@@ -26,6 +26,7 @@ from infra.claim import Claim
 from infra.stages import put_stage_file
 from infra.storage import LocalStorage
 from infra.training_folder import WEIGHTS_KEY
+from tests.workflows.noop_runs import generate, image_manifest
 from workflows import cli, distill_steps
 from workflows.dag import Step, StepState
 from workflows.dag_record import fingerprints
@@ -222,6 +223,19 @@ def test_a_manifest_of_ones_own_is_known_by_its_content(tmp_path: Path, fakes: F
     assert prints(config)["conditions"] != first["conditions"]
 
 
+def test_a_manifest_may_move_between_two_commands(tmp_path: Path, fakes: Fakes) -> None:
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    pq.write_table(pa.table({"id": ["a", "b"], "image": ["a.png", "b.png"]}), old)
+    fakes.broken = {"targets": Fatal("no device"), "stage1": Fatal("no device")}
+    distill(smoke(tmp_path / "run", f"conditions.manifest={old}"))
+    old.rename(new)
+    fakes.broken.clear()
+    result = distill(smoke(tmp_path / "run", f"conditions.manifest={new}"))
+    assert result.dag.states["conditions"] is StepState.KEPT
+    assert fakes.given["targets"]["manifest"] == str(new)
+    assert fakes.given["stage1"]["inputs"].conditions == str(new)
+
+
 def test_a_failure_is_told_with_its_remedy_and_ends_with_3(
     tmp_path: Path, fakes: Fakes, capsys: Capture
 ) -> None:
@@ -253,6 +267,21 @@ def test_a_licence_that_was_not_acknowledged_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("stage2.render_size=64", "renders of 32 pixels, Stage II makes 64"),
+        ("stage2_train.views=5", "draws 5 renders, a target has 4"),
+    ],
+)
+def test_targets_that_stage_two_could_not_use_are_refused_before_any_work(
+    tmp_path: Path, fakes: Fakes, word: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        distill(smoke(tmp_path / "run", word))
+    assert fakes.ran == []
+
+
 def test_a_folder_at_work_or_of_another_kind_is_refused(tmp_path: Path, fakes: Fakes) -> None:
     config = smoke(tmp_path / "run")
     storage = LocalStorage(tmp_path / "run")
@@ -262,6 +291,10 @@ def test_a_folder_at_work_or_of_another_kind_is_refused(tmp_path: Path, fakes: F
         distill(replace(config, out=""))
     with pytest.raises(ConfigError, match="nothing says what to distil"):
         distill_config(None, None, [], str(tmp_path / "empty"))
+    generate(image_manifest(tmp_path, 2, ()), tmp_path / "dataset")
+    for command in (distill, preview):
+        with pytest.raises(ConfigError, match="is a run of geco generate"):
+            command(smoke(tmp_path / "dataset"))
     assert fakes.ran == []
 
 
@@ -311,6 +344,7 @@ def test_the_plan_tells_what_will_run_why_and_where_rates_come_from(
     assert "unknown: not measured in this run folder yet" in text
     assert "estimated unknown" in text
     assert not (tmp_path / "run").exists(), "a plan makes nothing"
+    assert preview(replace(config, out="")) == text, "it needs no folder"
     distill(config)
     assert "everything is done" in preview(config)
     plans = {p.name: p for p in plan_steps(smoke(tmp_path / "run", "stage1_train.steps=80"),

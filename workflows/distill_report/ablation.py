@@ -12,7 +12,7 @@ from geco_core.evaluate.distilled import METRICS
 from infra.stages import read_json
 from infra.storage import Storage
 from workflows.dag_record import StepRecord
-from workflows.distill_evaluate import HEADINGS, HIGHER_IS_BETTER, VARIANTS, number
+from workflows.distill_evaluate import HEADINGS, HIGHER_IS_BETTER, VARIANTS, heading, number
 from workflows.distill_report.charts import interval_chart
 
 
@@ -57,13 +57,13 @@ def ablation(storage: Storage, record: StepRecord | None) -> Ablation | None:
     names = [name for name in HEADINGS if all(name in variants[v] for v in shown)]
     against = str(content["against"])
     return Ablation(
-        heads=[f"{HEADINGS[name]}{_arrow(name)}" for name in names],
+        heads=[heading(name) for name in names],
         rows=[
             (v, content["about"].get(v, ""), [_cell(name, variants, v) for name in names])
             for v in shown
         ],
         gaps=[
-            (f"{HEADINGS[name]}{_arrow(name)}", _gap(name, variants, shown, against))
+            (heading(name), _gap(name, variants, shown, against))
             for name in names
             if name in METRICS
         ],
@@ -92,9 +92,3 @@ def _gap(
         if v != against and "gap" in variants[v][name]
     ]
     return interval_chart(rows, higher_is_better=name in HIGHER_IS_BETTER)
-
-
-def _arrow(name: str) -> str:
-    if name not in METRICS:
-        return ""
-    return " ↑" if name in HIGHER_IS_BETTER else " ↓"

@@ -119,7 +119,7 @@ class Box:
     detail: str
 
 
-_BOX_W, _BOX_H, _GAP_X, _GAP_Y = 148, 62, 44, 22
+_BOX_W, _BOX_H, _GAP_X, _GAP_Y = 172, 62, 40, 22
 
 
 def graph_chart(boxes: Sequence[Box]) -> Markup:

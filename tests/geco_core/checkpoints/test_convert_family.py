@@ -135,6 +135,15 @@ def test_unusable_wishes_are_refused_first(published: Path, tmp_path: Path) -> N
     assert refused.value.refusal is Refusal.WRONG_DIGEST
 
 
+def test_the_files_have_the_rights_of_any_other(published: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "x.safetensors", tmp_path / "other"
+    convert_family(str(published / "InstantMesh"), out, WHITE_UNET, sizes(published))
+    other.touch()
+    modes = {path.stat().st_mode for path in (out, record_path(out), other)}
+    assert len(modes) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {out.name, record_path(out).name, "other"}
+
+
 def test_a_failed_write_leaves_nothing(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

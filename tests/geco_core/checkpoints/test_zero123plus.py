@@ -149,6 +149,8 @@ def test_old_autoencoder_names_are_renamed(tiny: Zero123Plus, folder: Path) -> N
     ("name", "change", "message"),
     [
         ("unet/config.json", {"attention_head_dim": [2, 2]}, "attention_head_dim"),
+        ("unet/config.json", {"attention_head_dim": [[1], [1]]}, "attention_head_dim"),
+        ("unet/config.json", {"attention_head_dim": []}, "attention_head_dim"),
         ("scheduler/scheduler_config.json", {"prediction_type": "epsilon"}, "v_prediction"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "scaled_linear"}, "linear"),
         ("vae/config.json", {"scaling_factor": 0.13025}, "scaling_factor"),

@@ -98,6 +98,22 @@ def test_a_licence_must_be_acknowledged_and_is_inherited() -> None:
     assert build_stage1(read, teacher, data, World(), {}).licences == ("CC-BY-NC-4.0",)
 
 
+def test_more_processes_than_rows_of_a_batch_are_refused_before_the_first_step() -> None:
+    teacher = Teacher()
+    data = Targets(teacher.models[0])
+    with pytest.raises(ConfigError, match="3 processes can not share a batch of 2") as raised:
+        build_stage2(CONFIG, teacher, data, World(2, 3), {})
+    assert "train.workers=2" in raised.value.remedy
+    build_stage2(CONFIG, teacher, data, World(1, 2), {})
+
+
+def test_lpips_without_its_weights_is_refused(tmp_path: Path) -> None:
+    losses = replace(CONFIG.stage2, perceptual_folder=str(tmp_path))
+    with pytest.raises(ConfigError, match="lpips") as raised:
+        stage2(replace(CONFIG, stage2=losses))
+    assert str(tmp_path) in str(raised.value) + raised.value.remedy
+
+
 def test_wrong_starts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'reconstructor'"):
         stage1(init={"reconstructor": "x"})
@@ -115,10 +131,13 @@ def test_how_a_stage_is_run_is_not_pinned() -> None:
         train=replace(TRAIN, workers=4, checkpoint_every=7),
         stage1_train=replace(CONFIG.stage1_train, accumulation=2),
         stage2=replace(CONFIG.stage2, render_size=99),
+        teacher=TeacherConfig(model={"device": "cuda", "batch_size": 8, "cuda_graphs": True}),
     )
     assert pinned("stage1", other) == base
     assert pinned("stage1", replace(CONFIG, seed=4)) != base
     assert pinned("stage2", other) != pinned("stage2", CONFIG)
+    sampler = TeacherConfig(model={"sampler": {"steps": 3}})
+    assert pinned("stage1", replace(CONFIG, teacher=sampler)) != base
     rank = replace(CONFIG, train=replace(TRAIN, student_rank=2))
     assert pinned("stage1", rank) != base
     assert pinned("stage2", rank) == pinned("stage2", CONFIG)

@@ -12,7 +12,7 @@ from PIL import Image
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
-from geco_core.errors import BadItem, ConfigError, Reason
+from geco_core.errors import BadItem, ConfigError, ForgeError, Reason, Retryable
 from geco_core.evaluate import mesh_files
 from geco_core.evaluate.mesh_files import KINDS, read_mesh
 from geco_core.mesh import draco
@@ -148,6 +148,22 @@ def test_companions_outside_are_never_asked_for(name: str) -> None:
 
     text = TEXTURED_OBJ.replace(b"cube.mtl", name.encode())
     assert read_mesh(text, ".obj", companion).texture is None
+
+
+@pytest.mark.parametrize("name", ["cube.mtl", "skin.png"])
+@pytest.mark.parametrize(
+    "error", [Retryable("slow down"), BadItem("too large", reason=Reason.TOO_MANY_BYTES)]
+)
+def test_a_companion_that_fails_is_not_taken_for_absent(name: str, error: ForgeError) -> None:
+    files = {"cube.mtl": MTL, "skin.png": png()}
+
+    def companion(asked: str) -> bytes:
+        if asked == name:
+            raise error
+        return files[asked]
+
+    with pytest.raises(type(error), match=error.message):
+        read_mesh(TEXTURED_OBJ, ".obj", companion)
 
 
 def test_face_colours_split_the_vertices() -> None:

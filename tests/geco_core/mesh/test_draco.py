@@ -108,7 +108,7 @@ def test_another_library_reads_what_is_undone() -> None:
 
 @needs_draco
 def test_colours_of_eight_bits_come_back() -> None:
-    import DracoPy  # noqa: PLC0415 - optional
+    import DracoPy
 
     mesh = sphere()
     colors = np.tile(np.array([[255, 128, 0, 255]], dtype=np.uint8), (len(mesh.vertices), 1))

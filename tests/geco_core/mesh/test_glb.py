@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from geco_core.mesh.glb import GlbError, read_glb, write_glb
 from geco_core.mesh.normals import vertex_normals
@@ -91,6 +92,13 @@ def test_textured_round_trip() -> None:
     np.testing.assert_array_equal(back.texture, mesh.texture)
     assert mesh.uvs is not None
     np.testing.assert_allclose(back.uvs, mesh.uvs, atol=1e-6)
+
+
+def test_a_texture_that_is_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    glb = write_glb(textured_box())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(GlbError, match="texture does not decode"):
+        read_glb(glb)
 
 
 @pytest.mark.parametrize("mesh", [box(), sphere(), textured_box()])

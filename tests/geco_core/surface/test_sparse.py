@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -155,7 +156,7 @@ def test_values_can_be_replaced_by_differentiable_ones(sphere: Callable[[Tensor]
     with torch.no_grad():
         surface = evaluate_sparse(sphere, grid).surface()
     values = surface.points().norm(dim=-1) - radius
-    verts, _, _ = extract_nodes(surface.with_sdf(values), training=True)
+    verts, _, _ = extract_nodes(dataclasses.replace(surface, sdf=values), training=True)
     verts.norm(dim=1).mean().backward()
     assert radius.grad is not None
     assert radius.grad.item() == pytest.approx(1.0, abs=0.1)
