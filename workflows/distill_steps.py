@@ -66,8 +66,8 @@ def build_steps(config: DistillConfig, shown: Shown | None = None) -> list[Step]
         shown: told how the steps go on.
 
     Raises:
-        ConfigError: the teacher, the student or the manifest is refused, or Stage II could not train
-            on the targets.
+        ConfigError: the teacher, the student or the manifest is refused, or Stage II could not
+            train on the targets.
     """
     _check_renders(config)
     shown = shown or Shown()
