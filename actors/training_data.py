@@ -35,8 +35,8 @@ class Targets(Protocol):
     """Stored targets, see `infra.targets.TargetTable`."""
 
     @property
-    def item_ids(self) -> Sequence[str]:
-        """Item of every row."""
+    def keys(self) -> Sequence[str]:
+        """Content address of every row."""
         ...
 
     def __len__(self) -> int:
@@ -101,10 +101,8 @@ class TargetData:
 
     @property
     def digest(self) -> str:
-        """Of what is trained on: items, teacher and settings."""
-        names = "\n".join(self._table.item_ids)
-        parts = [names, self._first.teacher_digest, str(self._first.digests.get("settings", ""))]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        """Of what is trained on: the targets by content, in their order."""
+        return hashlib.sha256("\n".join(self._table.keys).encode()).hexdigest()
 
     def images(self, rows: Tensor) -> Tensor:
         """Framed conditions, float [b, 3, S, S] in [0, 1]."""

@@ -46,7 +46,7 @@ GENERATOR, RECONSTRUCTOR = "generator", "reconstructor"
 # Training keeps float32 weights and chooses the precision of its passes by `autocast`.
 TEACHER_OVERRIDES = ("dtype=float32", "compile=none", "cuda_graphs=false", "memory_gb=0")
 # What of a chain's configuration decides what it makes; the rest says where and how fast.
-RESULTS = ("multiview", "sampler", "reconstructor", "extraction", "weights")
+RESULTS = ("multiview", "sampler", "reconstructor", "extraction", "weights", "tf32")
 # Settings of an optimisation that change how a batch is computed, not what comes out.
 HOW = ("accumulation",)
 

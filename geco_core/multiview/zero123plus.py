@@ -197,8 +197,9 @@ class Zero123Plus(nn.Module):
         x_BCHW = sample_BcHW.float()
         if self.config.condition_channels:
             rows, columns = self.config.rig.rows, self.config.rig.columns
-            noised = self.config.noised_channels and reference is not None
-            seen_Bchw = reference.latents if noised else condition.latents
+            seen_Bchw = condition.latents
+            if self.config.noised_channels and reference is not None:
+                seen_Bchw = reference.latents
             planes = tile_planes(rows, columns, *seen_Bchw.shape[-2:], like=x_BCHW)
             seen_BcHW = seen_Bchw.expand(len(x_BCHW), -1, -1, -1).repeat(1, 1, rows, columns)
             x_BCHW = self._with_channels(x_BCHW, seen_BcHW, planes)

@@ -37,6 +37,8 @@ _RENDERS = ("renders", "w2c")
 
 Place = tuple[str, int, int]  # part, row group, row of the group
 
+_INDEXED = ("item_id", "status", "target_key")
+
 
 class TargetTable:
     """The done rows of a targets run, numbered from 0 in manifest order. Thread-safe.
@@ -62,11 +64,13 @@ class TargetTable:
         self._size = 0
         self._files: OrderedDict[str, pq.ParquetFile] = OrderedDict()
         self._item_ids: list[str] = []
+        self._keys: list[str] = []
         self._places: list[Place] = []
         with ThreadPoolExecutor(READERS, thread_name_prefix="index-targets") as pool:
             for found in pool.map(self._done_rows, list(read_summaries(storage))):
-                for item_id, place in found:
+                for item_id, key, place in found:
                     self._item_ids.append(item_id)
+                    self._keys.append(key)
                     self._places.append(place)
 
     @staticmethod
@@ -82,6 +86,11 @@ class TargetTable:
     def item_ids(self) -> Sequence[str]:
         """Item of every row."""
         return tuple(self._item_ids)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Content address of every row."""
+        return tuple(self._keys)
 
     def read(
         self,
@@ -154,12 +163,12 @@ class TargetTable:
         file = self._storage.open_for_pyarrow(part)
         return pq.ParquetFile(file, page_checksum_verification=True)
 
-    def _done_rows(self, summary: ShardSummary) -> list[tuple[str, Place]]:
+    def _done_rows(self, summary: ShardSummary) -> list[tuple[str, str, Place]]:
         part = part_key(summary.shard, summary.generation)
         return retried(lambda: self._index(part))
 
-    def _index(self, part: str) -> list[tuple[str, Place]]:
-        found: list[tuple[str, Place]] = []
+    def _index(self, part: str) -> list[tuple[str, str, Place]]:
+        found: list[tuple[str, str, Place]] = []
         with _readable(part), self._open(part) as parquet:
             if TARGET_SCHEMA.names[0] not in parquet.schema_arrow.names:
                 raise Fatal(
@@ -168,11 +177,11 @@ class TargetTable:
                     stage="train",
                 )
             for group in range(parquet.num_row_groups):
-                table = parquet.read_row_group(group, columns=["item_id", "status"])
-                names, statuses = (column.to_pylist() for column in table.columns)
-                for offset, (name, status) in enumerate(zip(names, statuses, strict=True)):
+                table = parquet.read_row_group(group, columns=list(_INDEXED))
+                columns = (table.column(name).to_pylist() for name in _INDEXED)
+                for offset, (item_id, status, key) in enumerate(zip(*columns, strict=True)):
                     if status == Status.DONE.value:
-                        found.append((name, (part, group, offset)))
+                        found.append((item_id, key, (part, group, offset)))
         return found
 
 

@@ -80,11 +80,11 @@ def test_the_digest_is_of_the_items(tmp_path: Path, table: TargetTable, model: Z
 
 class FewTargets:
     def __init__(self, count: int) -> None:
-        self.item_ids = [f"i{k}" for k in range(count)]
+        self.keys = [f"{k:064x}" for k in range(count)]
         self.faults = 0
 
     def __len__(self) -> int:
-        return len(self.item_ids)
+        return len(self.keys)
 
     def read(self, rows: Sequence[int], *, renders: Any = None, latents: bool = True) -> list[Any]:
         if self.faults:

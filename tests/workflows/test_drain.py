@@ -140,7 +140,7 @@ def test_ray_a_signal_drains_and_the_same_command_resumes(
 ) -> None:
     words = command(
         tmp_path, "shard_size=16", "model.generate_s=0.2", "batch_size=1", "--workers", "1",
-        "cluster.num_cpus=1", "drain_timeout_s=8",
+        "cluster.num_cpus=1", "drain_timeout_s=3",
     )  # fmt: skip
     process = started(words, tmp_path, 1)
     (os.killpg if group else os.kill)(process.pid, number)
