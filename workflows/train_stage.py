@@ -15,19 +15,17 @@ from typing import Any
 from actors.stop import Stop
 from actors.training import StageInputs, StageOrder, refuse_other, train
 from actors.training_log import LoggedEvents, ToldEvents
-from geco_core.checkpoints.licences import check_distillable
 from geco_core.config.distill import DistillConfig
-from geco_core.config.run import model_overrides
 from geco_core.distill.build import StageName, pinned
 from geco_core.distill.loop import LoopResult
 from geco_core.distill.world import World
 from geco_core.errors import ConfigError
-from geco_core.systems import describe_weights
 from infra.run_storage import open_run_storage
 from infra.storage import Storage
 from infra.telemetry import log_event
 from infra.training_folder import WEIGHTS_KEY, has_weights, last_event, standing_stage
 from workflows.drain import draining
+from workflows.targets import check_teacher_licences
 
 __all__ = ["StageInputs", "StageResult", "train_stage"]
 
@@ -91,7 +89,7 @@ def train_stage(
     """
     if stage not in STAGES:
         raise ConfigError(f"there is no training stage {stage!r}", remedy="stage1 or stage2")
-    check_licences(config)
+    check_teacher_licences(config)
     storage = open_run_storage(folder, config.s3, uuid.uuid4().hex)
     steps = getattr(config, f"{stage}_train").steps
     order = StageOrder(stage, config, inputs, storage.uri, storage.conditional_put)
@@ -105,18 +103,6 @@ def train_stage(
         ended = _run(order, stop, told)
     log_event(log, "stage_ended", stage=stage, step=ended.step, steps=steps)
     return _result(order, storage, ended, steps, stop.signal)
-
-
-def check_licences(config: DistillConfig) -> None:
-    """Refuse a teacher whose licences were not acknowledged, before anything is loaded.
-
-    Raises:
-        ConfigError: naming them.
-    """
-    teacher = config.teacher
-    overrides = model_overrides(teacher.model)
-    described = describe_weights(teacher.system, teacher.preset, overrides)
-    check_distillable(described.licences, teacher.acknowledge_licences)
 
 
 def _run(order: StageOrder, stop: Stop, told: Any) -> LoopResult:

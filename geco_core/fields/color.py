@@ -9,14 +9,16 @@ Legend: C plane channels, h w plane sides, P points.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from geco_core.fields.decoders import HeadMLP, activate_color
 from geco_core.fields.triplane import sample_planes
@@ -26,8 +28,10 @@ CHUNK_POINTS = 1 << 16
 
 
 @dataclass(frozen=True)
-class TriplaneColor:
+class HeadColor(ABC):
     """sRGB colours of points in the glTF frame of the model (before a mesh is centred).
+
+    Kinds of planes say how a point is looked up and what the head's numbers mean.
 
     Attributes:
         planes: float16 [3, C, h, w].
@@ -37,18 +41,18 @@ class TriplaneColor:
     planes: np.ndarray
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
 
-    @staticmethod
-    def of(planes_13CHW: Tensor, head: HeadMLP) -> TriplaneColor:
+    @classmethod
+    def of(cls, planes_13CHW: Tensor, head: Iterable[nn.Module]) -> Self:
         """Of one object's planes and its decoder's colour head."""
-        linear = [layer for layer in head if isinstance(layer, torch.nn.Linear)]
-        return TriplaneColor(
+        return cls(
             planes_13CHW[0].detach().to(torch.float16).cpu().numpy(),
             tuple(
                 (
                     layer.weight.detach().float().cpu().numpy(),
                     layer.bias.detach().float().cpu().numpy(),
                 )
-                for layer in linear
+                for layer in head
+                if isinstance(layer, nn.Linear)
             ),
         )
 
@@ -61,12 +65,33 @@ class TriplaneColor:
             parts = [self._colors(planes, layers, chunk) for chunk in world.split(CHUNK_POINTS)]
         return torch.cat(parts).numpy() if parts else np.zeros((0, 3), dtype=np.float32)
 
-    @staticmethod
-    def _colors(planes: Tensor, layers: list[tuple[Tensor, Tensor]], points_P3: Tensor) -> Tensor:
-        features = sample_planes(planes, points_P3[None])[0]
+    def _colors(
+        self, planes: Tensor, layers: list[tuple[Tensor, Tensor]], points_P3: Tensor
+    ) -> Tensor:
+        features = self._features(planes, points_P3[None])[0]
         for weight, bias in layers[:-1]:
             features = F.relu(F.linear(features, weight, bias))
-        return activate_color(F.linear(features, *layers[-1])).clamp(0.0, 1.0)
+        return self._activate(F.linear(features, *layers[-1])).clamp(0.0, 1.0)
+
+    @staticmethod
+    @abstractmethod
+    def _features(planes: Tensor, points_1P3: Tensor) -> Tensor:
+        """Features [1, P, 3C] of world points."""
+
+    @staticmethod
+    @abstractmethod
+    def _activate(raw: Tensor) -> Tensor:
+        """Colours of the head's outputs."""
+
+
+class TriplaneColor(HeadColor):
+    """Of InstantMesh's planes."""
+
+    _activate = staticmethod(activate_color)
+
+    @staticmethod
+    def _features(planes: Tensor, points_1P3: Tensor) -> Tensor:
+        return sample_planes(planes, points_1P3)
 
 
 class DeviceTriplaneColor:

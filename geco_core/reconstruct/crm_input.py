@@ -3,7 +3,7 @@
 Follows CRM (arXiv 2403.05034, section 3.2): every picture is turned so that its columns and rows
 are axes of a triplane, opposite views are stacked, and three blocks lie side by side: xy, yz, zx.
 Of a coordinate map only the coordinate along the view is kept, the depth that the block's axes do
-not say. The result is noised a little, at inference too. What differs: the noise is an argument.
+not say. `crm_unet.InputNoise` then noises the result a little, at inference too.
 
 Legend: B batch, V = 6 views in order 0..5, C colours, N pixels per side.
 """
@@ -14,14 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from geco_core.config.models import ScheduleConfig
-from geco_core.diffusion.schedule import NoiseSchedule
 from geco_core.multiview.ortho_views import FRAME_VIEWS
 
-# Of Stable Diffusion 2.1: the input is noised by its schedule, whose network plays no part.
-INPUT_SCHEDULE = ScheduleConfig(beta_schedule="scaled_linear")
-INPUT_TIMESTEP = 20
-NOISE_SCALE, NOISE_SHIFT = 0.5, 0.5
 # Views of the blocks xy, yz, zx: first group, second group.
 _BLOCK_VIEWS = ((2, 5), (4, 1), (0, 3))
 # Channel of each block's depth once a map's channels are reversed to z, y, x.
@@ -42,15 +36,6 @@ def network_input(views_BVCNN: Tensor, ccms_BVCNN: Tensor) -> Tensor:
     """
     depth = keep_depth(plane_blocks(ccms_BVCNN.flip(-3)))
     return torch.cat([plane_blocks(views_BVCNN), depth], dim=-3)
-
-
-def noised_input(clean: Tensor, noise: Tensor) -> Tensor:
-    """The input [B, 12, N, 3 N] at timestep 20 of its schedule.
-
-    `noise` is N(0, 1); the noise added has mean 0.5 and deviation 0.5.
-    """
-    shifted = noise * NOISE_SCALE + NOISE_SHIFT
-    return NoiseSchedule(INPUT_SCHEDULE).add_noise(clean, shifted, INPUT_TIMESTEP)
 
 
 def strip_views(strip: Tensor) -> Tensor:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
+from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.multiview.ortho_views import AXES, plane_coordinates
 from geco_core.reconstruct.crm_input import (
     frame_values,
     keep_depth,
     network_input,
-    noised_input,
     plane_blocks,
     shrink_content,
     strip_views,
 )
+from geco_core.reconstruct.crm_unet import InputNoise
 
 N = 6
+NOISE = InputNoise(CrmReconstructorConfig())
 PLANES = ((0, 1), (1, 2), (2, 0))  # xy, yz, zx
 
 
@@ -64,9 +66,9 @@ def test_strips_and_frames_come_in_frame_order() -> None:
 
 def test_noise_is_shifted_and_small() -> None:
     clean = torch.rand(1, 12, N, 3 * N)
-    still = noised_input(clean, torch.zeros_like(clean))
+    still = NOISE.add(clean, torch.zeros_like(clean))
     torch.testing.assert_close(still, 0.9906131 * clean + 0.5 * 0.1366956, rtol=0, atol=1e-6)
-    moved = noised_input(clean, torch.ones_like(clean))
+    moved = NOISE.add(clean, torch.ones_like(clean))
     torch.testing.assert_close(moved - still, torch.full_like(clean, 0.5 * 0.1366956))
 
 

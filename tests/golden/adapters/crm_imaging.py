@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from geco_core.config.crm import FrameRigConfig
+from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.imaging.content import (
     codec_pixels,
     drop_alpha,
@@ -23,7 +24,10 @@ from geco_core.imaging.relabel import training_frames
 from geco_core.imaging.stroke import add_stroke
 from geco_core.multiview.ortho_views import AXES, frame_cameras, ortho_pose, plane_coordinates
 from geco_core.reconstruct import crm_input
+from geco_core.reconstruct.crm_unet import InputNoise
 from tests.golden.registry import Adapter, Case, GoldenError, adapter
+
+PUBLISHED = CrmReconstructorConfig()
 
 
 @adapter("preprocessing")
@@ -162,7 +166,7 @@ class CrmInputAssembly(Adapter):
         clean = crm_input.network_input(*values)
         out = {
             "x12_sum": clean.double().sum((0, 2, 3)),
-            "timestep": torch.tensor([crm_input.INPUT_TIMESTEP]),
+            "timestep": torch.tensor([PUBLISHED.timestep]),
         }
         rows, start, columns = _offsets(case)
         few = clean[:, :, ::rows, start::columns]
@@ -176,8 +180,8 @@ class CrmInputAssembly(Adapter):
 
 def _noised(few: Tensor, noise: Tensor) -> Tensor:
     """The stored draw has its scale and shift already."""
-    standard = (noise - crm_input.NOISE_SHIFT) / crm_input.NOISE_SCALE
-    return crm_input.noised_input(few, standard)
+    standard = (noise - PUBLISHED.noise_mean) / PUBLISHED.noise_std
+    return InputNoise(PUBLISHED).add(few, standard)
 
 
 def _offsets(case: Case) -> tuple[int, int, int]:
