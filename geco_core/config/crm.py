@@ -45,10 +45,13 @@ class ResamplerConfig:
 
 @dataclass(frozen=True)
 class NoiseTablesConfig:
-    """The schedule of a network that predicts noise: betas linear in their square root.
+    """The schedule of a network, and what it predicts.
 
     Attributes:
+        beta_schedule: "scaled_linear" betas are linear in their square root, as published.
         zero_terminal_snr: rescale so that the last state is pure noise (CRM).
+        prediction: the published networks predict the noise, which says nothing of the sample where
+            it is pure noise; the velocity (arXiv 2202.00512) does.
         tables: precision in which abar is held. "float16" repeats the published GPU pipeline, which
             casts the tables with the weights.
     """
@@ -56,25 +59,28 @@ class NoiseTablesConfig:
     num_train_timesteps: int = 1000
     beta_start: float = 0.00085
     beta_end: float = 0.012
+    beta_schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
     zero_terminal_snr: bool = True
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     tables: Literal["float32", "float16"] = "float32"
 
 
 @dataclass(frozen=True)
 class DdimConfig:
-    """How a noise-predicting network is sampled.
+    """How a network is sampled.
 
     Attributes:
         steps: number of steps, see `spacing`.
         guidance_scale: 1 runs the conditional half alone.
         spacing: "leading" makes exactly `steps` steps; "stride" repeats the published list of every
-            (T // steps)-th timestep, which is longer when `steps` does not divide T.
+            (T // steps)-th timestep, which is longer when `steps` does not divide T; "trailing"
+            starts at the last timestep, for networks that predict the velocity.
         last_alpha: abar that the last step leads to: "first" is abar_0 as published, "one" is 1.
     """
 
     steps: int = 50
     guidance_scale: float = 5.0
-    spacing: Literal["leading", "stride"] = "leading"
+    spacing: Literal["leading", "stride", "trailing"] = "leading"
     last_alpha: Literal["first", "one"] = "first"
 
     def __post_init__(self) -> None:
@@ -123,7 +129,13 @@ class FrameRigConfig:
 class ImageDreamConfig:
     """One network with its frames and schedule.
 
-    `pixel_latents`: further input channels that hold the latents of an image per frame.
+    Attributes:
+        pixel_latents: further input channels hold the latents of an image per frame.
+        reference_channels: further input channels of every frame hold the latent of the condition
+            image, mirrored for the view from behind. The published networks read it in the
+            reference frame alone; a small network learns far faster from pixels in their place.
+        coordinate_channels: two more channels hold the column and the row in [-1, 1]. The published
+            networks have none.
     """
 
     unet: MultiViewUNetConfig = field(default_factory=MultiViewUNetConfig)
@@ -131,6 +143,18 @@ class ImageDreamConfig:
     rig: FrameRigConfig = field(default_factory=FrameRigConfig)
     schedule: NoiseTablesConfig = field(default_factory=NoiseTablesConfig)
     pixel_latents: bool = False
+    reference_channels: bool = False
+    coordinate_channels: bool = False
+
+    @property
+    def further_channels(self) -> int:
+        """Input channels that hold latents of pictures."""
+        return self.unet.out_channels * (int(self.pixel_latents) + int(self.reference_channels))
+
+    @property
+    def input_channels(self) -> int:
+        """What `unet.in_channels` must be."""
+        return self.unet.out_channels + self.further_channels + 2 * int(self.coordinate_channels)
 
 
 _PLAIN = NoiseTablesConfig(zero_terminal_snr=False)
@@ -187,6 +211,8 @@ class CrmDiffusionConfig:
         views: stage 1.
         ccm: stage 2.
         views_sampler, ccm_sampler: how they are sampled.
+        foreground_ratio: the foreground is first cropped and framed to fill this share of a square
+            picture, in (0, 1]; 0 leaves it where it is, as published.
         content_ratio: the picture content is resized to this share of its frame, in (0, 1].
         background: grey level behind the object, 0..255; the models expect 127.
     """
@@ -196,10 +222,15 @@ class CrmDiffusionConfig:
     ccm: ImageDreamConfig = CRM_CCM
     views_sampler: DdimConfig = field(default_factory=DdimConfig)
     ccm_sampler: DdimConfig = field(default_factory=DdimConfig)
+    foreground_ratio: float = 0.0
     content_ratio: float = 1.0
     background: int = 127
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.foreground_ratio <= 1.0:
+            raise ValueError(
+                f"foreground_ratio must be within 0 and 1, got {self.foreground_ratio}"
+            )
         if not 0.0 < self.content_ratio <= 1.0:
             raise ValueError(f"content_ratio must be within 0 and 1, got {self.content_ratio}")
         if not 0 <= self.background <= 255:

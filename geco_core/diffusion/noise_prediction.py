@@ -4,7 +4,8 @@
 x_t = sqrt(abar) x0 + sqrt(1 - abar) e. What differs from `samplers.sample_ddim`: the network
 predicts e, tables are made in float64, and the choices in which the published sampler is unlike
 diffusers' are options (`DdimConfig`). With zero terminal SNR abar_T is 0, where e says nothing of
-x0: step lists that reach it are refused, the published ones stay below.
+x0: step lists that reach it are refused, the published ones stay below. A network may be configured
+to predict v = sqrt(abar) e - sqrt(1 - abar) x0 instead, which may start at pure noise.
 
 Legend: T training timesteps, S sampling steps, x any latent [B, ...].
 """
@@ -25,12 +26,13 @@ ObserveFn = Callable[[int, Tensor, Tensor], None]
 
 
 def beta_table(config: NoiseTablesConfig) -> Tensor:
-    """Variances float64 [T]: squares of evenly spaced roots, rescaled for zero terminal SNR.
+    """Variances float64 [T], rescaled for zero terminal SNR.
 
     The rescaling is algorithm 1 of arXiv 2305.08891.
     """
-    ends = config.beta_start**0.5, config.beta_end**0.5
-    betas = torch.linspace(*ends, config.num_train_timesteps, dtype=torch.float64) ** 2
+    power = 2 if config.beta_schedule == "scaled_linear" else 1
+    ends = config.beta_start ** (1 / power), config.beta_end ** (1 / power)
+    betas = torch.linspace(*ends, config.num_train_timesteps, dtype=torch.float64) ** power
     if not config.zero_terminal_snr:
         return betas
     root = (1.0 - betas).cumprod(0).sqrt()
@@ -72,12 +74,17 @@ def ddim_steps(schedule: NoiseTablesConfig, sampler: DdimConfig) -> DdimSteps:
     stride = total // sampler.steps
     if stride < 1:
         raise ConfigError(f"{sampler.steps} steps of {total} timesteps", remedy="take fewer steps")
-    timesteps = torch.arange(0, total, stride) + 1
-    if sampler.spacing == "leading":
-        timesteps = timesteps[: sampler.steps]
+    if sampler.spacing == "trailing":
+        ends = torch.arange(1, sampler.steps + 1, dtype=torch.float64) * (total / sampler.steps)
+        timesteps = ends.round().long() - 1
+    else:
+        timesteps = torch.arange(0, total, stride) + 1
+        if sampler.spacing == "leading":
+            timesteps = timesteps[: sampler.steps]
     table = abar_table(schedule)
     last = int(timesteps[-1])
-    if last >= total or float(table[last]) == 0.0:
+    blind = schedule.prediction == "epsilon" and last < total and float(table[last]) == 0.0
+    if last >= total or blind:
         where = "leaves the schedule" if last >= total else "is pure noise"
         raise ConfigError(
             f"{sampler.steps} steps start at timestep {last}, which {where}",
@@ -102,7 +109,7 @@ def sample_noise_prediction(
     """Deterministic DDIM (eta 0), without clipping.
 
     Args:
-        predict: (x_t, t scalar tensor) -> e, guidance included.
+        predict: (x_t, t scalar tensor) -> e, or v where the schedule says so; guidance included.
         noise: N(0, 1) start, float32.
         schedule: the network's.
         sampler: steps.
@@ -120,9 +127,13 @@ def sample_noise_prediction(
     for number, index in enumerate(reversed(range(len(steps.timesteps)))):
         if prepare is not None:
             x = prepare(x)
-        e = predict(x, steps.timesteps[index]).float()
+        found = predict(x, steps.timesteps[index]).float()
         abar, before = float(steps.abar[index]), float(steps.abar_before[index])
-        clean = (x - float(steps.sigma[index]) * e) / abar**0.5
+        sigma = float(steps.sigma[index])
+        if schedule.prediction == "epsilon":
+            e, clean = found, (x - sigma * found) / abar**0.5
+        else:
+            e, clean = abar**0.5 * found + sigma * x, abar**0.5 * x - sigma * found
         x = before**0.5 * clean + (1.0 - before) ** 0.5 * e
         if observe is not None:
             observe(number, x, clean)

@@ -19,6 +19,7 @@ from geco_core.diffusion.codec import codec_stride
 from geco_core.diffusion.noise import NoiseSource
 from geco_core.errors import ConfigError
 from geco_core.imaging.content import prepare_image
+from geco_core.imaging.framing import resize_foreground
 from geco_core.multiview.ccm import generate_ccms
 from geco_core.multiview.condition_encoders import ConditionEncoders
 from geco_core.multiview.crm_views import generate_views
@@ -51,6 +52,8 @@ class CrmDiffusion(nn.Module):
     def prepare(self, rgba: np.ndarray) -> np.ndarray:
         """The condition image uint8 [N, N, 3] of a cut-out uint8 [H, W, 4]."""
         level = self.config.background
+        if self.config.foreground_ratio:
+            rgba = resize_foreground(rgba, self.config.foreground_ratio)
         return prepare_image(rgba, self.config.content_ratio, (level, level, level))
 
     def generate(self, images: Sequence[np.ndarray], noise: NoiseSource) -> CrmFrames:

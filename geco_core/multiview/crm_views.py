@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geco_core.config.crm import DdimConfig
+from geco_core.config.crm import DdimConfig, FrameRigConfig
 from geco_core.diffusion.noise import INITIAL, POSTERIOR, NoiseSource
 from geco_core.imaging.content import codec_pixels, vision_pixels
 from geco_core.multiview.condition_encoders import ConditionEncoders, to_levels
 from geco_core.multiview.imagedream import ImageDream, ObjectCondition
 from geco_core.multiview.ortho_views import frame_cameras
+
+BEHIND = 3
 
 
 @torch.no_grad()
@@ -41,14 +43,33 @@ def generate_views(
         sampler: steps and guidance.
     """
     rig = model.config.rig
-    reference = None
-    if rig.reference:
-        pixels = torch.stack([codec_pixels(image, encoders.config.image_size) for image in images])
-        reference = encoders.latents(pixels, noise.draw(POSTERIOR, encoders.latent_shape))
-    condition = image_condition(encoders, images, reference=reference)
+    pixels = torch.stack([codec_pixels(image, encoders.config.image_size) for image in images])
+    drawn = noise.draw(POSTERIOR, encoders.latent_shape)
+    reference = encoders.latents(pixels, drawn) if rig.reference else None
+    channels = None
+    if model.config.reference_channels:
+        channels = reference_channels(encoders, pixels, rig, drawn)
+    condition = image_condition(encoders, images, reference=reference, reference_channels=channels)
     start = noise.draw(INITIAL, (rig.frames, *encoders.latent_shape))
     latents = model.sample(condition, frame_cameras(rig), start, sampler)
     return frame_levels(encoders, latents[:, : rig.generated])
+
+
+def reference_channels(
+    encoders: ConditionEncoders,
+    pixels_B3SS: Tensor,
+    rig: FrameRigConfig,
+    noise_Bchw: Tensor | None,
+) -> Tensor:
+    """Latents [B, F, c, h, w] of the condition image for every frame, the reference included.
+
+    Seen from behind, an outline is mirrored: so is the image that the view from behind gets. In the
+    other views rows or columns, or both, are in their place already.
+    """
+    plain = encoders.latents(pixels_B3SS, noise_Bchw)
+    mirrored = encoders.latents(pixels_B3SS.flip(-1), noise_Bchw)
+    frames = [mirrored if view == BEHIND else plain for view in rig.views]
+    return torch.stack([*frames, *[plain] * int(rig.reference)], dim=1)
 
 
 def image_condition(
@@ -57,6 +78,7 @@ def image_condition(
     *,
     reference: Tensor | None = None,
     pixel_latents: Tensor | None = None,
+    reference_channels: Tensor | None = None,
 ) -> ObjectCondition:
     """The condition on prepared images, uint8 [N, N, 3] each, and on latents made of them."""
     size = encoders.config.vision.image_size
@@ -68,6 +90,7 @@ def image_condition(
         image_states=encoders.image_states(vision),
         reference=reference,
         pixel_latents=pixel_latents,
+        reference_channels=reference_channels,
     )
 
 

@@ -56,6 +56,8 @@ class ObjectCondition:
         image_states: of the vision tower, [B, N, V]; None without an image.
         reference: clean latents [B, c, h, w] of the reference frame; None without one.
         pixel_latents: latents [B, F, k, h, w] of an image per frame; None without.
+        reference_channels: latents [B, F, k, h, w] of the condition image as every frame gets it,
+            the reference frame included; None without. See `ImageDreamConfig`.
     """
 
     text: Tensor
@@ -63,6 +65,7 @@ class ObjectCondition:
     image_states: Tensor | None = None
     reference: Tensor | None = None
     pixel_latents: Tensor | None = None
+    reference_channels: Tensor | None = None
 
 
 class ImageDream(nn.Module):
@@ -75,12 +78,13 @@ class ImageDream(nn.Module):
     def __init__(self, config: ImageDreamConfig) -> None:
         super().__init__()
         unet = config.unet
-        wanted = unet.out_channels * (2 if config.pixel_latents else 1)
-        if unet.in_channels != wanted:
+        if unet.in_channels != config.input_channels:
             raise ConfigError(
                 f"the U-Net has {unet.in_channels} input channels; {unet.out_channels} output "
-                f"channels with pixel_latents={config.pixel_latents} need {wanted}",
-                remedy=f"set unet.in_channels={wanted}",
+                f"channels with pixel_latents={config.pixel_latents}, "
+                f"reference_channels={config.reference_channels} and "
+                f"coordinate_channels={config.coordinate_channels} need {config.input_channels}",
+                remedy=f"set unet.in_channels={config.input_channels}",
             )
         self.config = config
         self.unet = build_multiview_unet(unet)
@@ -101,8 +105,8 @@ class ImageDream(nn.Module):
             raise ValueError("this network takes no image")
         return self.resampler(states_BNV)
 
-    def predict_noise(self, x_Rchw: Tensor, t: Tensor | int, rows: FrameRows) -> Tensor:
-        """Noise [R, c, h, w], float32.
+    def predict(self, x_Rchw: Tensor, t: Tensor | int, rows: FrameRows) -> Tensor:
+        """What the network predicts, [R, c, h, w], float32: noise, or velocity where configured.
 
         Args:
             x_Rchw: noisy latents.
@@ -118,6 +122,8 @@ class ImageDream(nn.Module):
             x = with_reference(x, rows.reference, rows.frames)
         if rows.channels is not None:
             x = torch.cat([x, rows.channels.to(x)], dim=1)
+        if self.config.coordinate_channels:
+            x = torch.cat([x, coordinates(x).expand(len(x), -1, -1, -1)], dim=1)
         states = [rows.text] if rows.image_tokens is None else [rows.text, rows.image_tokens]
         dtype = self.unet.dtype
         times_R = torch.as_tensor(t, device=x.device).expand(len(x))
@@ -135,9 +141,12 @@ class ImageDream(nn.Module):
         if (rows.image_tokens is None) != (self.resampler is None):
             wanted = "needs" if self.resampler is not None else "takes no"
             raise ValueError(f"this network {wanted} image tokens")
-        if (rows.channels is None) == self.config.pixel_latents:
-            wanted = "needs" if self.config.pixel_latents else "takes no"
-            raise ValueError(f"this network {wanted} pixel latents")
+        wanted = self.config.further_channels
+        found = 0 if rows.channels is None else rows.channels.shape[1]
+        if found != wanted:
+            raise ValueError(
+                f"this network needs latents in {wanted} further input channels, not in {found}"
+            )
 
     def rows(self, condition: ObjectCondition, cameras_F16: Tensor, guidance: bool) -> FrameRows:
         """The rows of one guided call: [without, with] the condition, or the latter alone.
@@ -147,16 +156,22 @@ class ImageDream(nn.Module):
         """
         frames = len(cameras_F16)
         reference, pixels = condition.reference, condition.pixel_latents
-        given = (condition.image_states, reference, pixels)
+        given = (condition.image_states, reference, pixels, condition.reference_channels)
         objects = next((len(v) for v in given if v is not None), len(condition.text))
 
         def per_frame(value: Tensor) -> Tensor:
             spread = value.expand(objects, *value.shape[1:])
             return spread.repeat_interleave(frames, dim=0)
 
-        text, latents, channels, tokens = [condition.text], reference, None, None
+        text, latents, tokens = [condition.text], reference, None
+        further: list[Tensor] = []
         if pixels is not None:
-            channels = pixels.flatten(0, 1)
+            further.append(pixels.flatten(0, 1))
+        if self.config.reference_channels:
+            if condition.reference_channels is None:
+                raise ValueError("this network reads the condition image in its input channels")
+            further.append(condition.reference_channels.flatten(0, 1))
+        channels = torch.cat(further, dim=1) if further else None
         if guidance:
             text.insert(0, condition.negative_text)
             latents, channels = _zeros_first(latents), _zeros_first(channels)
@@ -166,6 +181,8 @@ class ImageDream(nn.Module):
                 nothing = torch.zeros_like(condition.image_states[:1])
                 token_rows.insert(0, self.image_tokens(nothing))
             tokens = torch.cat([per_frame(rows) for rows in token_rows])
+        if not self.config.rig.reference:
+            latents = None
         return FrameRows(
             text=torch.cat([per_frame(rows) for rows in text]),
             cameras=cameras_F16.repeat(objects * len(text), 1),
@@ -219,8 +236,8 @@ class ImageDream(nn.Module):
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             if scale == 1.0:
-                return self.predict_noise(x, t, rows)
-            e_without, e_with = self.predict_noise(torch.cat([x, x]), t, rows).chunk(2)
+                return self.predict(x, t, rows)
+            e_without, e_with = self.predict(torch.cat([x, x]), t, rows).chunk(2)
             return e_without + scale * (e_with - e_without)
 
         def pinned(x: Tensor) -> Tensor:
@@ -240,6 +257,17 @@ def with_reference(x_Rchw: Tensor, reference_Bchw: Tensor, frames: int) -> Tenso
     x_BFchw = x_Rchw.unflatten(0, (-1, frames))
     reference = reference_Bchw.to(x_Rchw)[:, None]
     return torch.cat([x_BFchw[:, :-1], reference], dim=1).flatten(0, 1)
+
+
+def coordinates(like: Tensor) -> Tensor:
+    """Column and row of every cell's centre in [-1, 1], [2, h, w], where `like` [..., h, w] is."""
+    height, width = like.shape[-2:]
+
+    def centres(count: int) -> Tensor:
+        return (torch.arange(count, device=like.device) + 0.5) / count * 2.0 - 1.0
+
+    row, column = torch.meshgrid(centres(height), centres(width), indexing="ij")
+    return torch.stack([column, row]).to(like.dtype)
 
 
 def _zeros_first(value: Tensor | None) -> Tensor | None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -51,6 +52,26 @@ class CacheSpec:
             "sdf_values": ("float16", (n, self.sdf_points)),
             "color_points": ("float16", (n, self.color_points, 3)),
             "color_values": ("uint8", (n, self.color_points, 3)),
+        }
+
+    def row(self, index: int) -> dict[str, np.ndarray]:
+        """One object."""
+        example = make_example(
+            object_seed(self.split, index),
+            view_size=self.view_size,
+            condition_size=self.render_condition_size,
+            n_sdf=self.sdf_points,
+            n_color=self.color_points,
+        )
+        return {
+            "condition": framed_condition(
+                example.condition, self.condition_size, self.foreground_ratio
+            ),
+            "views": np.stack([composite(view, "white") for view in example.views]),
+            "sdf_points": example.sdf_points,
+            "sdf_values": example.sdf_values,
+            "color_points": example.color_points,
+            "color_values": np.round(example.color_values * 255.0),
         }
 
 
@@ -94,10 +115,36 @@ def epoch_rows(length: int, batch_size: int, step: int, seed: int) -> Tensor:
     return order[offset * batch_size : (offset + 1) * batch_size]
 
 
+class Spec(Protocol):
+    """What a cache holds: two equal specifications hold equal bytes. A dataclass."""
+
+    @property
+    def examples(self) -> int:
+        """Number of rows."""
+        ...
+
+    def arrays(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """File stem -> (dtype, shape)."""
+        ...
+
+    def row(self, index: int) -> Mapping[str, np.ndarray]:
+        """One row of every array."""
+        ...
+
+
 def ensure_cache(folder: Path, spec: CacheSpec, processes: int, progress: Progress) -> ExampleCache:
     """Open the cache in `folder`, building it first when it is missing or holds something else."""
+    ensure_arrays(folder, spec, processes, progress)
+    return ExampleCache(folder, spec)
+
+
+def ensure_arrays(
+    folder: Path, spec: Spec, processes: int, progress: Progress
+) -> dict[str, np.ndarray]:
+    """The arrays of a specification as memory maps, written first where they are not there."""
     ready = folder / "READY.json"
-    if not ready.is_file() or json.loads(ready.read_text()) != asdict(spec):
+    told = asdict(cast("Any", spec))
+    if not ready.is_file() or json.loads(ready.read_text()) != told:
         folder.mkdir(parents=True, exist_ok=True)
         ready.unlink(missing_ok=True)
         for name, (dtype, shape) in spec.arrays().items():
@@ -112,31 +159,18 @@ def ensure_cache(folder: Path, spec: CacheSpec, processes: int, progress: Progre
                 done += count
                 progress(done, spec.examples)
         temporary = ready.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(spec)))
+        temporary.write_text(json.dumps(told))
         temporary.replace(ready)
-    return ExampleCache(folder, spec)
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in spec.arrays()}
 
 
-def _fill(job: tuple[Path, CacheSpec, int, int]) -> int:
+def _fill(job: tuple[Path, Spec, int, int]) -> int:
     folder, spec, start, stop = job
     torch.set_num_threads(1)
     maps = {k: np.load(folder / f"{k}.npy", mmap_mode="r+") for k in spec.arrays()}
-    for row in range(start, stop):
-        example = make_example(
-            object_seed(spec.split, row),
-            view_size=spec.view_size,
-            condition_size=spec.render_condition_size,
-            n_sdf=spec.sdf_points,
-            n_color=spec.color_points,
-        )
-        maps["condition"][row] = framed_condition(
-            example.condition, spec.condition_size, spec.foreground_ratio
-        )
-        maps["views"][row] = np.stack([composite(view, "white") for view in example.views])
-        maps["sdf_points"][row] = example.sdf_points
-        maps["sdf_values"][row] = example.sdf_values
-        maps["color_points"][row] = example.color_points
-        maps["color_values"][row] = np.round(example.color_values * 255.0)
+    for index in range(start, stop):
+        for name, value in spec.row(index).items():
+            maps[name][index] = value
     for array in maps.values():
         array.flush()
     return stop - start

@@ -24,7 +24,10 @@ from geco_core.training.point_loss import point_loss
 
 @dataclass(frozen=True)
 class CrmTaskConfig:
-    """Batches, and the weights of `point_loss`."""
+    """Batches, and the weights of `point_loss`.
+
+    `coordinate_maps` off zeroes them: the ablation, at the same sizes and costs.
+    """
 
     batch_size: int = 8
     sdf_points: int = 512
@@ -36,6 +39,7 @@ class CrmTaskConfig:
     surface_weight: float = 1.0
     color_l1_weight: float = 3.0
     color_mse_weight: float = 15.0
+    coordinate_maps: bool = True
     seed: int = 0
     evaluate_objects: int = 96
 
@@ -64,16 +68,15 @@ class CrmReconstructorTask:
         """See `point_loss`."""
         cfg, data = self._config, self._train
         rows = epoch_rows(len(data), cfg.batch_size, step, cfg.seed)
-        near = torch.randperm(data.sdf_points.shape[1], generator=generator)[: cfg.sdf_points]
-        seen = torch.randperm(data.color_points.shape[1], generator=generator)[: cfg.color_points]
-        images = data.inputs(rows)
+        near = torch.randperm(data.spec.sdf_points, generator=generator)[: cfg.sdf_points]
+        seen = torch.randperm(data.spec.color_points, generator=generator)[: cfg.color_points]
+        images = self._masked(data.inputs(rows))
         planes = self.model.forward_planes(images, torch.randn(images.shape, generator=generator))
-        surface_BP3 = data.color_points[rows][:, seen]
-        everywhere_BP3 = torch.cat([data.sdf_points[rows][:, near], surface_BP3], dim=1)
+        points_BP3, target_BP = data.sdf(rows, near)
+        surface_BP3, color_BP3 = data.colors(rows, seen)
+        everywhere_BP3 = torch.cat([points_BP3, surface_BP3], dim=1)
         sdf_BP = -self.model.decoder.field(planes, everywhere_BP3)
         rgb_BP3 = self.model.decoder.rgb(planes, surface_BP3)
-        target_BP = data.sdf_values[rows][:, near]
-        color_BP3 = data.color_values[rows][:, seen]
         return point_loss(cfg, sdf_BP, target_BP, rgb_BP3, color_BP3)
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
@@ -81,21 +84,30 @@ class CrmReconstructorTask:
         del step, folder  # nothing to draw
         data = self._heldout
         rows = torch.arange(min(self._config.evaluate_objects, len(data)))
-        half = data.sdf_points.shape[1] // 2  # uniform from here on (shapes.sample)
+        # uniform from the second half on (shapes.sample)
+        half = torch.arange(data.spec.sdf_points // 2, data.spec.sdf_points)
+        seen = torch.arange(data.spec.color_points)
         ious, errors = [], []
         for chunk in rows.split(16):
-            images = data.inputs(chunk)
+            images = self._masked(data.inputs(chunk))
             noise = torch.randn(
                 images.shape, generator=torch.Generator().manual_seed(int(chunk[0]))
             )
+            points, distances = data.sdf(chunk, half)
+            surface, colors = data.colors(chunk, seen)
             with torch.no_grad():
                 planes = self.model.forward_planes(images, noise)
-                inside = self.model.decoder.field(planes, data.sdf_points[chunk, half:]) > 0
-                rgb = self.model.decoder.rgb(planes, data.color_points[chunk]).clamp(0, 1)
-            truth = data.sdf_values[chunk, half:] < 0
+                inside = self.model.decoder.field(planes, points) > 0
+                rgb = self.model.decoder.rgb(planes, surface).clamp(0, 1)
+            truth = distances < 0
             ious.append((inside & truth).sum(1) / (inside | truth).sum(1).clamp(min=1))
-            errors.append((rgb - data.color_values[chunk]).square().mean(dim=(1, 2)))
+            errors.append((rgb - colors).square().mean(dim=(1, 2)))
         return {
             "iou": float(torch.cat(ious).mean()),
             "color_psnr": float(-10 * torch.cat(errors).mean().log10()),
         }
+
+    def _masked(self, images: Tensor) -> Tensor:
+        if self._config.coordinate_maps:
+            return images
+        return torch.cat([images[:, :6], torch.zeros_like(images[:, 6:])], dim=1)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from geco_core.config.models import SamplerConfig
@@ -23,6 +22,7 @@ from geco_core.imaging.framing import condition_pixels_from_tensor
 from geco_core.multiview.generate import views_of_images
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.training.cache import ExampleCache, epoch_rows
+from geco_core.training.sheets import save_sheet
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,5 @@ class MultiViewTask:
             ],
             dim=1,
         )
-        _save_sheet(sheet, folder / f"views-{step:06d}.png")
+        save_sheet(sheet, folder / f"views-{step:06d}.png")
         return numbers
-
-
-def _save_sheet(images_RCchw: Tensor, path: Path) -> None:
-    rows = [torch.cat(list(row), dim=-1) for row in images_RCchw]
-    pixels = torch.cat(rows, dim=-2).clamp(0, 1).mul(255).round().byte()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)

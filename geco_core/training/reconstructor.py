@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from geco_core.cameras import encoder_cameras, rig_poses
 from geco_core.config.models import ViewRigConfig
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.training.cache import ExampleCache, epoch_rows
+from geco_core.training.degrade import degrade_views
 from geco_core.training.point_loss import point_loss
 
 
@@ -77,7 +77,7 @@ class ReconstructorTask:
         """See `point_loss`."""
         cfg = self._config
         rows, views = self._batch(step)
-        views = self._degrade(views, generator)
+        views = degrade_views(views, cfg.degrade_share, cfg.degrade_noise, generator)
         jitter = torch.rand(len(rows), len(self._cameras_V16), 16, generator=generator) * 2 - 1
         cameras = self._cameras_V16[None] + cfg.camera_jitter * jitter
         planes = self.model.forward_planes(views, cameras)
@@ -126,15 +126,3 @@ class ReconstructorTask:
         views = self._train.images("views", rows)
         views[:count] = self._teacher[sampled].movedim(-1, -3).float() / 255.0
         return rows, views
-
-    def _degrade(self, views_BV3HW: Tensor, generator: torch.Generator) -> Tensor:
-        cfg = self._config
-        out = views_BV3HW.clone()
-        for i in range(len(out)):
-            if torch.rand((), generator=generator) < cfg.degrade_share:
-                blurred = F.avg_pool2d(F.pad(out[i], (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-                mix = torch.rand((), generator=generator)
-                level = cfg.degrade_noise * torch.rand((), generator=generator)
-                noise = torch.randn(out[i].shape, generator=generator)
-                out[i] = (out[i].lerp(blurred, mix) + level * noise).clamp(0, 1)
-        return out

@@ -77,13 +77,13 @@ def test_the_reference_frame_is_replaced_out_of_place(views: ImageDream) -> None
     rows = views.rows(condition_of(1), frame_cameras(views.config.rig), guidance=False)
     x = noise(1).flatten(0, 1)
     before = x.clone()
-    first = views.predict_noise(x, 500, rows)
+    first = views.predict(x, 500, rows)
     assert torch.equal(x, before)
     other = x.clone()
     other[6] += 3.0  # what it held is never seen
-    assert torch.equal(views.predict_noise(other, 500, rows), first)
+    assert torch.equal(views.predict(other, 500, rows), first)
     moved = replace(rows, reference=None)
-    assert float((views.predict_noise(x, 500, moved) - first)[:6].abs().max()) > 1e-4
+    assert float((views.predict(x, 500, moved) - first)[:6].abs().max()) > 1e-4
 
 
 def test_with_reference_touches_the_last_frame_of_each_object() -> None:
@@ -123,10 +123,10 @@ def test_frames_see_each_other(views: ImageDream) -> None:
     x = noise(1).flatten(0, 1)
     changed = x.clone()
     changed[3] += 1.0
-    difference = (views.predict_noise(x, 300, rows) - views.predict_noise(changed, 300, rows)).abs()
+    difference = (views.predict(x, 300, rows) - views.predict(changed, 300, rows)).abs()
     assert float(difference[0].max()) > 1e-4
     alone = replace(rows, frames=1, reference=None)
-    apart = (views.predict_noise(x, 300, alone) - views.predict_noise(changed, 300, alone)).abs()
+    apart = (views.predict(x, 300, alone) - views.predict(changed, 300, alone)).abs()
     assert float(apart[0].max()) == 0.0
 
 
@@ -144,7 +144,7 @@ def test_pixel_latents_are_further_channels() -> None:
     assert torch.equal(seen[0][:6, 4:], torch.zeros(6, *SHAPE))
     assert torch.equal(seen[0][6:, 4:], pixels[0])
     with pytest.raises(ValueError, match="needs pixel latents"):
-        model.predict_noise(seen[0][6:, :4], 1, FrameRows(
+        model.predict(seen[0][6:, :4], 1, FrameRows(
             condition.text.expand(6, -1, -1), cameras, 6, model.image_tokens(
                 torch.zeros(6, 5, 16))))  # fmt: skip
 
@@ -154,10 +154,10 @@ def test_a_missing_image_is_an_error(views: ImageDream) -> None:
     cameras = frame_cameras(views.config.rig)
     text = torch.zeros(7, 6, 8)
     with pytest.raises(ValueError, match="needs image tokens"):
-        views.predict_noise(noise(1)[0], 1, FrameRows(text, cameras, 7))
+        views.predict(noise(1)[0], 1, FrameRows(text, cameras, 7))
     plain = seeded(ImageDream, replace(VIEWS, unet=replace(UNET, image_tokens=0)))
     assert plain.resampler is None
-    assert plain.predict_noise(noise(1)[0], 1, FrameRows(text, cameras, 7)).shape == (7, *SHAPE)
+    assert plain.predict(noise(1)[0], 1, FrameRows(text, cameras, 7)).shape == (7, *SHAPE)
     with pytest.raises(ValueError, match="takes no image"):
         plain.image_tokens(torch.zeros(1, 5, 16))
 

@@ -94,7 +94,7 @@ class DdimTrajectory(Adapter):
             "x_inter": torch.stack(states),
             "pred_x0": torch.stack(cleans),
             "timesteps": times,
-            "eps_raw_step0": model.predict_noise(start, times[0], rows),
+            "eps_raw_step0": model.predict(start, times[0], rows),
         }
 
 

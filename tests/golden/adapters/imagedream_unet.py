@@ -73,7 +73,7 @@ def _call(
         image_tokens=model.image_tokens(given["ip"][image_rows]),
         reference=reference,
     )
-    return model.predict_noise(given["x"][rows], given["timesteps"][rows], condition)
+    return model.predict(given["x"][rows], given["timesteps"][rows], condition)
 
 
 @adapter("ccm_unet")
@@ -91,7 +91,7 @@ class CcmUNet(Adapter):
             image_tokens=model.image_tokens(given["ip"]),
             channels=given["pixel_images"],
         )
-        return {"y": model.predict_noise(given["x"], given["timesteps"], rows)}
+        return {"y": model.predict(given["x"], given["timesteps"], rows)}
 
 
 def _frames(cameras: Tensor) -> int:

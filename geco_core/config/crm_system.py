@@ -1,0 +1,61 @@
+"""Configuration of the system `crm`: one image to a mesh through six views and coordinate maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from geco_core.config.crm import CrmDiffusionConfig
+from geco_core.config.crm_reconstructor import CrmReconstructorConfig
+from geco_core.config.models import ExtractionConfig
+
+
+@dataclass(frozen=True)
+class CrmWeightsConfig:
+    """Where weights come from; see `geco_core.checkpoints.hub` for the forms of a reference.
+
+    Attributes:
+        multiview: folder or repository with the files of both diffusion stages, or one file of our
+            own that holds both.
+        multiview_sha256: pins the file of stage 1, or our own.
+        ccm_sha256: pins the published file of stage 2.
+        reconstructor: folder, repository or file of the reconstruction half.
+        reconstructor_sha256: pins it.
+        licence: of our own weights; published ones bring theirs.
+    """
+
+    multiview: str = ""
+    multiview_sha256: str = ""
+    ccm_sha256: str = ""
+    reconstructor: str = ""
+    reconstructor_sha256: str = ""
+    licence: str = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class CrmConfig:
+    """CRM (arXiv 2403.05034): image -> six views -> coordinate maps -> triplanes -> mesh.
+
+    `device`, `dtype` and the switches below mean what they mean for `InstantMeshConfig`.
+    """
+
+    system: str = "crm"
+    preset: str = "micro"
+    diffusion: CrmDiffusionConfig = field(default_factory=CrmDiffusionConfig)
+    reconstructor: CrmReconstructorConfig = field(default_factory=CrmReconstructorConfig)
+    extraction: ExtractionConfig = field(default_factory=lambda: ExtractionConfig(grid_res=80))
+    weights: CrmWeightsConfig = field(default_factory=CrmWeightsConfig)
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    compile: Literal["none", "default", "max-autotune"] = "none"
+    cuda_graphs: bool = False
+    channels_last: Literal["auto", "always", "never"] = "auto"
+    tf32: bool = False
+    memory_gb: float = 0.0
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cuda_graphs and self.compile == "none":
+            raise ValueError("cuda_graphs records what is compiled: it needs compile=default")
+        if self.memory_gb < 0:
+            raise ValueError(f"memory_gb must not be negative, got {self.memory_gb}")
