@@ -40,7 +40,7 @@ from geco_core.config.models import (
     ViewRigConfig,
 )
 from geco_core.errors import BadItem
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from geco_core.reconstruct.instantmesh import InstantMesh
 
 TARGETS = {"extract_ratio": 8.0, "peak_share": 0.25}

@@ -25,7 +25,8 @@ from geco_core.fields.decoders import MeshDecoder
 from geco_core.imaging.framing import condition_pixels
 from geco_core.multiview.condition import concatenate
 from geco_core.multiview.zero123plus import Zero123Plus
-from geco_core.reconstruct.geometry import WEIGHT_SCALE, SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
+from geco_core.reconstruct.grid_heads import WEIGHT_SCALE
 from geco_core.surface.grid import RegularGrid
 
 

@@ -29,7 +29,8 @@ LARGE_GROUP_BYTES = 64 << 20
 SUMMARY_KEY = b"geco.shard"
 RENAMED_PREFIX = "manifest_"
 TIMED_STAGES = ("fetch", "prepare", "generate", "multiview", "reconstruct", "extract", "finish")
-GENERATE_PARTS = ("multiview", "reconstruct", "extract")  # measured inside of `generate`
+# Measured inside of `generate`; `views` and `ccm` are inside of `multiview` and in records alone.
+GENERATE_PARTS = ("multiview", "views", "ccm", "reconstruct", "extract")
 _STATISTICS = ["item_id", "status", "reason", "seed"]
 
 _MESH = pa.struct(

@@ -24,6 +24,7 @@ from infra.storage import Storage
 STAGE_KEY = "stage.json"
 WEIGHTS_KEY = "weights.safetensors"
 EVENTS, SAMPLES = "events", "samples"
+Event = Mapping[str, Any]
 
 
 def pin_stage(storage: Storage, record: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def standing_stage(storage: Storage) -> dict[str, Any]:
         ) from error
 
 
-def put_events(storage: Storage, events: Sequence[Mapping[str, Any]]) -> None:
+def put_events(storage: Storage, events: Sequence[Event]) -> None:
     """Write the events since the last flush.
 
     Their object is named by the last one's step, so that an attempt that makes steps again replaces
@@ -56,15 +57,20 @@ def put_events(storage: Storage, events: Sequence[Mapping[str, Any]]) -> None:
     retried(lambda: storage.put_atomic(key, lines.encode()))
 
 
-def read_events(storage: Storage) -> Iterator[dict[str, Any]]:
-    """Events of a stage in order."""
-    for key in _event_keys(storage):
-        yield from _events_of(storage, key)
+def read_events(storage: Storage, folder: str = "") -> list[Event]:
+    """Events of a stage in order; a file or line that can not be read is passed over.
+
+    Args:
+        storage: that holds the stage.
+        folder: key prefix of the stage; "" when the storage is of the stage's own folder.
+    """
+    prefix = f"{folder}/{EVENTS}" if folder else EVENTS
+    return [event for key in _keys(storage, prefix) for event in _events_of(storage, key)]
 
 
-def last_event(storage: Storage, kind: str) -> dict[str, Any] | None:
+def last_event(storage: Storage, kind: str) -> Event | None:
     """The last event of a kind; None when there is none."""
-    for key in reversed(_event_keys(storage)):
+    for key in reversed(_keys(storage, EVENTS)):
         found = [event for event in _events_of(storage, key) if event["kind"] == kind]
         if found:
             return found[-1]
@@ -86,10 +92,19 @@ def has_weights(storage: Storage) -> bool:
     return retried(lambda: storage.exists(WEIGHTS_KEY))
 
 
-def _event_keys(storage: Storage) -> list[str]:
-    return sorted(retried(lambda: list(storage.list(EVENTS))))
+def _keys(storage: Storage, prefix: str) -> list[str]:
+    return sorted(retried(lambda: list(storage.list(prefix))))
 
 
-def _events_of(storage: Storage, key: str) -> list[dict[str, Any]]:
-    data = retried(lambda: storage.get(key))
-    return [json.loads(line) for line in data.decode().splitlines()]
+def _events_of(storage: Storage, key: str) -> Iterator[Event]:
+    try:
+        data = retried(lambda: storage.get(key))
+    except KeyError:  # replaced since it was listed
+        return
+    for line in data.decode(errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "kind" in event and isinstance(event.get("step"), int):
+            yield event

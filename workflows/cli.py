@@ -20,7 +20,7 @@ from infra.telemetry import configure_logging
 from workflows.cli_arguments import PROGRAM, Formatter, add_verbs
 from workflows.cli_verbs import OK, OVER_LIMIT
 
-RESUMABLE = ("generate", "targets", "distill", "retry")
+RESUMABLE = ("generate", "targets", "distill", "train", "retry")
 REFUSED, STOPPED, INTERRUPTED, TERMINATED = 2, 3, 130, 143
 __all__ = ["INTERRUPTED", "OK", "OVER_LIMIT", "REFUSED", "STOPPED", "TERMINATED", "main"]
 

@@ -24,6 +24,7 @@ from workflows.cli_run_arguments import (
     add_status,
     add_verify,
 )
+from workflows.cli_train_arguments import add_train
 
 __all__ = ["PROGRAM", "Formatter", "add_verbs"]
 
@@ -36,6 +37,7 @@ def add_verbs(verbs: Verbs) -> None:
     _add_generate(verbs)
     _add_targets(verbs)
     add_distill(verbs)
+    add_train(verbs)
     add_status(verbs)
     add_retry(verbs)
     add_verify(verbs)
@@ -51,7 +53,7 @@ def add_verbs(verbs: Verbs) -> None:
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", help="Parquet, CSV, JSONL, a folder or a glob of images")
     parser.add_argument("--out", help="the run: a folder or s3://bucket/prefix; reused to resume")
-    parser.add_argument("--system", help="geco, instantmesh (default) or noop")
+    parser.add_argument("--system", help="geco, instantmesh (default), crm or noop")
     parser.add_argument("--preset", help="micro (default)")
     parser.add_argument(
         "--config", metavar="YAML", help="settings file; everything else overrides it"
@@ -161,7 +163,7 @@ def _add_train_micro(verbs: Verbs) -> None:
         "SYSTEM [--out FOLDER] [--install] [key=value ...]",
         "instantmesh --out runs/micro",
     )
-    parser.add_argument("system", metavar="SYSTEM", help="instantmesh, or geco (distilled from it)")
+    parser.add_argument("system", metavar="SYSTEM", help="instantmesh, crm, or geco (distilled)")
     parser.add_argument("--out", default="runs/micro", help="training folder; reused to resume")
     parser.add_argument("--install", action="store_true", help="put the weights into the package")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="settings")

@@ -106,6 +106,22 @@ def distill(options: Namespace) -> int:
     return workflow.exit_code(result)
 
 
+def train(options: Namespace) -> int:
+    """`geco train`."""
+    from workflows import train as workflow
+    from workflows.train_plan import preview
+
+    config = workflow.training_config(
+        options.preset, options.config, options.overrides, options.data, options.out
+    )
+    if options.plan:
+        sys.stdout.write(preview(config))
+        return OK
+    result = workflow.train(config, objects=options.make_data or 0)
+    sys.stdout.write(workflow.summary(result, config))
+    return workflow.exit_code(result)
+
+
 def status(options: Namespace) -> int:
     """`geco status`."""
     from workflows.status import status_json, status_text

@@ -7,9 +7,9 @@ from typing import Any
 
 from geco_core.checkpoints.convert import ConvertOptions, convert, record_path
 from geco_core.checkpoints.convert_family import convert_family
-from geco_core.config.load import load, preset_path
-from geco_core.config.models import InstantMeshConfig
+from geco_core.config.load import load
 from geco_core.config.run import RunConfig, model_overrides
+from geco_core.systems import chain_config, describe_system
 from workflows.words import counted
 
 
@@ -62,17 +62,17 @@ def run_convert_family(
         family: one of `geco_core.checkpoints.families.FAMILIES`.
         white_unet: reference of the U-Net that replaces a pipeline's own.
         config: settings file of a run whose models have the sizes; the published ones when None.
-        sha256: expected digest of the source; of a pipeline: of its U-Net.
+        sha256: expected digest of the source; of a pipeline: see `convert_family`.
 
     Raises:
-        ConfigError: unknown family, or `out` is unusable.
+        ConfigError: unknown family, sizes of another system, or `out` is unusable.
         Fatal: the weights are missing, damaged, or not of this family.
     """
     sizes = None
     if config is not None:
         run = load(RunConfig, config)
-        preset = preset_path(run.system, run.preset)
-        sizes = load(InstantMeshConfig, preset, model_overrides(run.model))
+        words = model_overrides(run.model)
+        sizes = chain_config(run.system, describe_system(run.system, run.preset, words))
     record = convert_family(source, Path(out), family, sizes, white_unet=white_unet, sha256=sha256)
     lines = [_described_part(part) for part in record["parts"]]
     lines += [f"licences {', '.join(record['licences'])}", *_ending(record, Path(out))]

@@ -24,7 +24,7 @@ from geco_core.evaluate.distilled import (
 )
 from geco_core.evaluate.micro_quality import load_heldout
 from geco_core.reconstruct.instantmesh import InstantMesh
-from geco_core.systems.chain import Chain, load_chain
+from geco_core.systems.chain import InstantMeshChain, load_chain
 from infra.stages import digest_of, put_stage_file, put_stage_json, read_json
 from infra.weights import cache_folder, local_weights
 from workflows.dag import StepContext, StepOutputs
@@ -127,7 +127,7 @@ def make_variants(config: DistillConfig, context: StepContext) -> dict[str, Vari
     return {chain[0]: Variant(*chain) for chain in chains}
 
 
-def load_student(config: DistillConfig, context: StepContext) -> Chain:
+def load_student(config: DistillConfig, context: StepContext) -> InstantMeshChain:
     """The distilled chain, from the files that `geco generate` would load. Raises `Fatal`."""
     told = context.inputs["stage2"]["student"]
     local = {
@@ -200,7 +200,7 @@ def _publish(
     )
 
 
-def _mesh_reconstructor(chain: Chain) -> InstantMesh:
+def _mesh_reconstructor(chain: InstantMeshChain) -> InstantMesh:
     if not isinstance(chain.reconstructor, InstantMesh):
         raise Fatal(
             "the ablation table needs a mesh reconstructor", stage="evaluate",

@@ -1,46 +1,14 @@
-"""What the training steps of a distillation have told so far, read from their event files."""
+"""What the training steps of a distillation have told so far, from their events."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from infra.storage import Storage
-from infra.training_folder import EVENTS
+from infra.training_folder import Event
 
-Event = Mapping[str, Any]
 # Not losses: where the step is, and how fast.
 _PACE = frozenset({"steps_per_s", "samples_per_s", "world", "resume_s", "seconds", "lr"})
-
-
-def parse_events(data: bytes) -> list[Event]:
-    """Events of a file; a line that is no event is passed over."""
-    found: list[Event] = []
-    for line in data.decode(errors="replace").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "kind" in event and isinstance(event.get("step"), int):
-            found.append(event)
-    return found
-
-
-def read_events(storage: Storage, folder: str) -> list[Event]:
-    """Every event of a training step, in order.
-
-    Args:
-        storage: of the run folder.
-        folder: key prefix of the step.
-    """
-    found: list[Event] = []
-    for key in sorted(storage.list(f"{folder}/{EVENTS}")):
-        try:
-            found += parse_events(storage.get(key))
-        except KeyError:  # replaced in between
-            continue
-    return found
 
 
 def train_events(events: Iterable[Event]) -> list[Event]:

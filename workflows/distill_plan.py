@@ -13,10 +13,11 @@ from infra.plan import read_run
 from infra.run_state import RunState, read_state
 from infra.stages import work_folder
 from infra.storage import Storage, open_storage
+from infra.training_folder import read_events
 from workflows.dag import Step
 from workflows.dag_record import Standing, fingerprints, survey
 from workflows.distill_evaluate import VARIANTS
-from workflows.distill_events import read_events, steps_per_s
+from workflows.distill_events import steps_per_s
 from workflows.distill_record import refuse_generation
 from workflows.distill_steps import build_steps
 from workflows.distill_student import check_teacher
@@ -160,7 +161,7 @@ def _so_far(
     if storage is not None and step.name in TRAINING:
         below = _below(storage, folder)
         done = max(StoredCheckpoints(below, 1).steps(), default=0)
-        pace = steps_per_s(read_events(storage, folder))
+        pace = steps_per_s(read_events(below))
         if pace is not None:
             source = f"measured over the last {counted(pace[1], 'report')} of this step"
             return done, Cost(1.0 / pace[0], source)

@@ -25,7 +25,8 @@ from geco_core.config.load import difference, load, preset_path, to_dict
 from geco_core.config.models import InstantMeshConfig
 from geco_core.config.run import model_overrides
 from geco_core.errors import Fatal
-from geco_core.systems.chain import Chain, load_chain
+from geco_core.systems import teacher_config as chain_of_teacher
+from geco_core.systems.chain import InstantMeshChain, load_chain
 from infra.stages import digest_of, put_stage_file
 from infra.weights import cache_folder, local_weights
 from workflows.dag import StepContext
@@ -37,8 +38,7 @@ _SHARED = ("multiview", "reconstructor", "extraction")
 def teacher_config(config: DistillConfig) -> InstantMeshConfig:
     """The resolved configuration of the teacher. Raises `ConfigError`."""
     teacher = config.teacher
-    words = model_overrides(teacher.model)
-    return load(InstantMeshConfig, preset_path(teacher.system, teacher.preset), words)
+    return chain_of_teacher(teacher.system, teacher.preset, model_overrides(teacher.model))
 
 
 def check_teacher(config: DistillConfig) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def student_config(config: DistillConfig, weights: Mapping[str, str]) -> Instant
     return load(InstantMeshConfig, preset, words)
 
 
-def load_teacher(config: DistillConfig) -> Chain:
+def load_teacher(config: DistillConfig) -> InstantMeshChain:
     """The teacher in float32, on the CPU. Raises `Fatal`."""
     return load_chain(teacher_config(config), torch.float32)
 

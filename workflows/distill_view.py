@@ -5,15 +5,12 @@ a live table on a terminal, log lines now and then everywhere else.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from infra.run_state import RunState
@@ -21,6 +18,7 @@ from infra.telemetry import log_event
 from workflows.dag import StepState
 from workflows.distill_events import losses
 from workflows.distill_steps import Shown
+from workflows.live_table import LiveTable
 from workflows.progress import LINE_EVERY_S, Progress, ProgressMaker, duration
 
 log = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ class Line:
     losses: dict[str, float] = field(default_factory=dict)
 
 
-class DistillView(Shown):
+class DistillView(LiveTable, Shown):
     """Shows the steps. A context manager; steps tell it from their threads."""
 
     def __init__(
@@ -69,28 +67,11 @@ class DistillView(Shown):
             clock: monotonic seconds.
             console: stderr when None.
         """
+        super().__init__(console)
         self._clock = clock
-        self._console = console or Console(file=sys.stderr)
         self._lines = {name: Line(total=updates.get(name, 0)) for name in names}
         self._lock = threading.Lock()
-        self._live: Live | None = None
         self._printed = clock()
-
-    def __enter__(self) -> DistillView:
-        if self._console.is_terminal:
-            self._live = Live(self.table(), console=self._console, refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.update(self.table())
-            self._live.stop()
 
     def count(self, step: str, done: int, total: int) -> None:
         """See `Shown.count`."""
@@ -135,13 +116,12 @@ class DistillView(Shown):
                 line.begun = self._clock()
             elif line.begun:
                 line.ended = self._clock()
-        self._show()
+        self.draw()
 
     def tick(self) -> None:
         """See `workflows.dag.Listener`."""
         now = self._clock()
-        self._show()
-        if self._live is None and now - self._printed >= LINE_EVERY_S:
+        if not self.draw() and now - self._printed >= LINE_EVERY_S:
             self._printed = now
             for name, line in self._lines.items():
                 if line.state is StepState.RUNNING:
@@ -183,10 +163,6 @@ class DistillView(Shown):
             fields["note"] = line.text
         return fields
 
-    def _show(self) -> None:
-        if self._live is not None:
-            self._live.update(self.table())
-
 
 class _StepRows(Progress):
     """The rows of a generation run as a line of the view."""
@@ -195,7 +171,7 @@ class _StepRows(Progress):
         super().__init__(rows, clock=clock)
         self._view, self._step = view, step
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self._view.count(self._step, 0, self._rows)
         return self
 

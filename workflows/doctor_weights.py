@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geco_core.checkpoints.licences import RESTRICTIONS
-from geco_core.config.load import load
-from geco_core.config.models import InstantMeshConfig
 from geco_core.config.run import RunConfig, model_overrides
 from geco_core.errors import ForgeError
-from geco_core.systems import describe_system, describe_weights
+from geco_core.systems import chain_config, describe_system, describe_weights
 from infra.retry import retried
 from infra.weights import cache_folder, local_overrides
 from workflows.words import counted
 
 if TYPE_CHECKING:
     from geco_core.checkpoints.check import CheckedPart
+    from geco_core.checkpoints.families import ChainConfig
 
 GOOD, NOTE, BAD = "ok", "note", "FAIL"
 
@@ -64,15 +63,15 @@ def weights_findings(run: RunConfig) -> Iterator[Finding]:
 
 
 def _checked(
-    run: RunConfig, half: str, check: Callable[[InstantMeshConfig], list[CheckedPart]]
+    run: RunConfig, half: str, check: Callable[[ChainConfig], list[CheckedPart]]
 ) -> list[CheckedPart]:
     words = model_overrides(run.model)
     resolved = describe_system(run.system, run.preset, words)
     files = describe_weights(run.system, run.preset, words).files
-    fields = (half, "white_unet") if half == "multiview" else (half,)
-    weights = {name: resolved["weights"][name] for name in fields}
+    fields = ("multiview", "white_unet") if half == "multiview" else (half,)
+    weights = {name: resolved["weights"][name] for name in fields if name in resolved["weights"]}
     local = retried(lambda: local_overrides(weights, run.s3, cache_folder(), files))
-    return check(load(InstantMeshConfig, resolved, local))
+    return check(chain_config(run.system, resolved, local))
 
 
 def _described(part: CheckedPart) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from infra.run_state import RunState
 from infra.telemetry import log_event
+from workflows.live_table import LiveTable
 
 log = logging.getLogger(__name__)
 
@@ -22,17 +20,16 @@ LINE_EVERY_S = 15.0
 _HIDDEN = {"wall", "commit"}
 
 
-class Progress:
+class Progress(LiveTable):
     """Shows totals since the command started. A context manager; safe to update from one thread."""
 
     def __init__(
         self, rows: int, *, clock: Callable[[], float], console: Console | None = None
     ) -> None:
         """Args: rows: what the command has to do."""
+        super().__init__(console)
         self._rows = rows
         self._clock = clock
-        self._console = console or Console(file=sys.stderr)
-        self._live: Live | None = None
         self._begun = clock()
         self._last_line = self._begun
         self._updated = self._begun
@@ -40,30 +37,12 @@ class Progress:
         self._note = ""
         self._crashes: Callable[[], int] = lambda: 0
 
-    def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._live = Live(self._table(), console=self._console, refresh_per_second=4)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.update(self._table())
-            self._live.stop()
-
     def note(self, text: str) -> None:
         """Say what is being waited for; shown until the next note."""
         if text == self._note:
             return
         self._note = text
-        if self._live is not None:
-            self._live.update(self._table())
-        elif text:
+        if not self.draw() and text:
             log_event(log, "progress", note=text)
 
     def count_crashes(self, crashes: Callable[[], int]) -> None:
@@ -89,8 +68,7 @@ class Progress:
         """Show new totals."""
         self._state = state
         self._updated = self._clock()
-        if self._live is not None:
-            self._live.update(self._table())
+        if self.draw():
             return
         now = self._updated
         if now - self._last_line >= LINE_EVERY_S or state.rows_done >= self._rows:
@@ -112,7 +90,8 @@ class Progress:
             "eta": duration(left),
         }
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """Totals, seconds per item of each stage, and what is being waited for."""
         table = Table.grid(padding=(0, 2))
         fields = self._fields()
         table.add_row(*[f"[bold]{value}[/] {name}" for name, value in fields.items()])

@@ -1,9 +1,9 @@
 """`geco train-micro`: train the micro weights from seeds, on two processes of one thread each,
 resumably.
 
-Every stage is a child process (`python -m workflows.train_micro STAGE FOLDER`) that appends events
-to `FOLDER/STAGE/events.jsonl` and TensorBoard logs to `FOLDER/tensorboard/STAGE`; this process
-draws the progress. Running the same command again resumes where the last checkpoints stand.
+Every stage is a child process (`python -m workflows.train_micro SYSTEM STAGE FOLDER`) that appends
+events to `FOLDER/STAGE/events.jsonl` and TensorBoard logs to `FOLDER/tensorboard/STAGE`; this
+process draws the progress. Running the same command again resumes where the last checkpoints stand.
 """
 
 from __future__ import annotations
@@ -31,17 +31,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from geco_core.config import load as config_load
 from geco_core.errors import ConfigError, Fatal
-from geco_core.training.export import export_weights, install_weights
-from geco_core.training.recipe import RecipeConfig, Workspace, run_stage
+from geco_core.training.export import install_weights
+from workflows.micro_recipes import RECIPES, micro_recipe
 
 _LENGTHS = {"steps", "decay_steps", "checkpoint_every", "evaluate_every", "log_every"}
-_WAVES: tuple[tuple[str, ...], ...] = (
-    ("cache",),
-    ("multiview", "reconstructor"),
-    ("teacher_views",),
-    ("finetune",),
-    ("noised",),
-)
 
 
 def train_micro(
@@ -50,9 +43,9 @@ def train_micro(
     """Train everything that is not trained yet, then export the weights as safetensors.
 
     Args:
-        system: `instantmesh`; `geco` is distilled from it by `workflows.train_geco`.
+        system: one of `RECIPES`; `geco` is distilled by `workflows.train_geco`.
         folder: the training run's folder; reused when it exists.
-        overrides: `key.sub=value` on `RecipeConfig`.
+        overrides: `key.sub=value` on the recipe's configuration.
         install: also copy the weights into the package and pin their digests in the preset.
         console: where progress goes.
 
@@ -63,19 +56,15 @@ def train_micro(
         Fatal: unknown system, or a stage failed (its log is named).
         ConfigError: a bad override, or a folder that was started with another recipe.
     """
-    if system != "instantmesh":
-        raise Fatal(
-            f"there is no micro recipe for {system!r}",
-            remedy="geco train-micro instantmesh, or geco train-micro geco",
-        )
-    recipe = config_load.load(RecipeConfig, None, overrides)
+    recipe = micro_recipe(system)
+    config = config_load.load(recipe.config, None, overrides)
     folder.mkdir(parents=True, exist_ok=True)
-    _pin_recipe(folder / "recipe.json", config_load.to_dict(recipe))
-    for wave in _WAVES:
-        _run_wave(wave, folder, recipe, console)
-    target = export_weights(Workspace(folder, recipe), folder / "export")
+    _pin_recipe(folder / "recipe.json", config_load.to_dict(config))
+    for wave in recipe.waves:
+        _run_wave(system, wave, folder, config, console)
+    target = recipe.export(recipe.workspace(folder, config), folder / "export")
     if install:
-        install_weights(target)
+        install_weights(target, system)
     return target
 
 
@@ -92,16 +81,18 @@ def _pin_recipe(path: Path, recipe: dict[str, Any]) -> None:
     path.write_text(json.dumps(recipe, indent=2))
 
 
-def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Console) -> None:
+def _run_wave(
+    system: str, stages: Sequence[str], folder: Path, config: Any, console: Console
+) -> None:
     environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", PYTHONUNBUFFERED="1")
     children: dict[str, subprocess.Popen[bytes]] = {}
     for stage in stages:
         (folder / stage).mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "workflows.train_micro", stage, str(folder)]
+        command = [sys.executable, "-m", "workflows.train_micro", system, stage, str(folder)]
         with (folder / stage / "log.txt").open("ab") as log:
             children[stage] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _watch(children, folder, recipe, console)
+        _watch(children, folder, config, console)
     finally:  # a failure or an interrupt ends the others too
         for child in children.values():
             child.terminate()
@@ -110,7 +101,7 @@ def _run_wave(stages: tuple[str, ...], folder: Path, recipe: Any, console: Conso
 
 
 def _watch(
-    children: dict[str, subprocess.Popen[bytes]], folder: Path, recipe: Any, console: Console
+    children: dict[str, subprocess.Popen[bytes]], folder: Path, config: Any, console: Console
 ) -> None:
     """Draw the progress of the stages until all have ended. Raises `Fatal` when one fails."""
     columns = (
@@ -121,7 +112,7 @@ def _watch(
         TextColumn("{task.fields[numbers]}"),
     )
     with Progress(*columns, console=console) as bars:
-        tasks = {s: bars.add_task(s, total=_total(s, recipe), numbers="") for s in children}
+        tasks = {s: bars.add_task(s, total=_total(s, config), numbers="") for s in children}
         offsets = dict.fromkeys(children, 0)
         while children:
             time.sleep(1.0)
@@ -161,14 +152,15 @@ def _follow(path: Path, offset: int, bars: Progress, task: TaskID) -> int:
     return offset + complete
 
 
-def _total(stage: str, recipe: Any) -> int:
-    loop = getattr(recipe, stage, None)
+def _total(stage: str, config: Any) -> int:
+    loop = getattr(config, stage, None)
     return loop.steps if loop is not None else 1
 
 
-def _stage_main(stage: str, folder: Path) -> int:
+def _stage_main(system: str, stage: str, folder: Path) -> int:
     torch.set_num_threads(1)
-    recipe = config_load.build(RecipeConfig, json.loads((folder / "recipe.json").read_text()))
+    recipe = RECIPES[system]
+    config = config_load.build(recipe.config, json.loads((folder / "recipe.json").read_text()))
     writer = SummaryWriter(str(folder / "tensorboard" / stage))
     (folder / stage).mkdir(parents=True, exist_ok=True)
     events = (folder / stage / "events.jsonl").open("a", buffering=1)
@@ -181,9 +173,9 @@ def _stage_main(stage: str, folder: Path) -> int:
         for key, value in numbers.items():
             writer.add_scalar(f"{kind}/{key}", value, step)
 
-    run_stage(
+    recipe.run_stage(
         stage,
-        Workspace(folder, recipe),
+        recipe.workspace(folder, config),
         report=lambda step, numbers: emit("train", step, numbers),
         evaluated=lambda step, numbers: emit("evaluated", step, numbers),
         progress=lambda done, total: emit("progress", done, {"done": done, "total": total}),
@@ -193,4 +185,4 @@ def _stage_main(stage: str, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_stage_main(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(_stage_main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.stop import Stop
-from actors.training import StageInputs, StageOrder, refuse_other, train
+from actors.training import TRAININGS, StageInputs, StageOrder, refuse_other, train
 from actors.training_log import LoggedEvents, ToldEvents
+from actors.training_order import AnyConfig, check_stage
 from geco_core.config.distill import DistillConfig
-from geco_core.distill.build import StageName, pinned
 from geco_core.distill.loop import LoopResult
 from geco_core.distill.world import World
 from geco_core.errors import ConfigError
@@ -30,7 +30,6 @@ from workflows.targets import check_teacher_licences
 __all__ = ["StageInputs", "StageResult", "train_stage"]
 
 log = logging.getLogger(__name__)
-STAGES: tuple[StageName, ...] = ("stage1", "stage2")
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class StageResult:
         signal: number of the signal that ended it early, 0 for none.
     """
 
-    stage: StageName
+    stage: str
     folder: str
     step: int
     steps: int
@@ -61,8 +60,8 @@ class StageResult:
 
 
 def train_stage(
-    stage: StageName,
-    config: DistillConfig,
+    stage: str,
+    config: AnyConfig,
     inputs: StageInputs,
     folder: str,
     stop: Stop | None = None,
@@ -74,8 +73,9 @@ def train_stage(
     SIGINT or SIGTERM save a checkpoint and end it early with a result; a second one raises.
 
     Args:
-        stage: `stage1` or `stage2`.
-        config: of the distillation.
+        stage: `stage1` or `stage2` of a distillation, or one of CRM's trainings, see
+            `actors.training.TRAININGS`.
+        config: of its kind.
         inputs: what it reads.
         folder: path or URI; created when missing.
         stop: ends it early; asked by signals too where this is the main thread.
@@ -87,15 +87,16 @@ def train_stage(
         Retryable: the store failed, or the wish to stop was not heard in time.
         Interrupted: asked to stop twice.
     """
-    if stage not in STAGES:
-        raise ConfigError(f"there is no training stage {stage!r}", remedy="stage1 or stage2")
-    check_teacher_licences(config)
+    check_stage(stage, config)
+    if isinstance(config, DistillConfig):
+        check_teacher_licences(config)
     storage = open_run_storage(folder, config.s3, uuid.uuid4().hex)
-    steps = getattr(config, f"{stage}_train").steps
+    kind = TRAININGS[stage]
+    steps = kind.steps(stage, config)
     order = StageOrder(stage, config, inputs, storage.uri, storage.conditional_put)
     if has_weights(storage):
         record: Any = standing_stage(storage)
-        refuse_other(record["order"], pinned(stage, config))
+        refuse_other(record["order"], kind.pinned(stage, config))
         return _result(order, storage, LoopResult(steps, steps, True), steps, 0)
     stop = stop or Stop()
     told = LoggedEvents(stage).emit if on_event is None else on_event

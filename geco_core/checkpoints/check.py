@@ -7,15 +7,18 @@ checksums inside of torch archives.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from geco_core.checkpoints.adapter import LoadReport, skeleton
-from geco_core.checkpoints.families import bound_by, is_own
+from geco_core.checkpoints.adapter import LoadReport
+from geco_core.checkpoints.configured import load_diffusion, load_multiview
+from geco_core.checkpoints.crm import crm_file, load_crm
+from geco_core.checkpoints.crm_diffusion import diffusion_files
+from geco_core.checkpoints.families import ChainConfig, bound_by, is_own
 from geco_core.checkpoints.instantmesh import load_reconstructor, reconstructor_file
-from geco_core.checkpoints.safe import load_into, load_weights
+from geco_core.checkpoints.loaded import LoadedModel
 from geco_core.checkpoints.state import verify_archive
-from geco_core.checkpoints.zero123plus import load_zero123plus, part_files
-from geco_core.config.models import InstantMeshConfig
-from geco_core.multiview.zero123plus import Zero123Plus
+from geco_core.checkpoints.zero123plus import part_files
+from geco_core.config.crm_system import CrmConfig
 
 
 @dataclass(frozen=True)
@@ -27,30 +30,36 @@ class CheckedPart:
     licences: tuple[str, ...]
 
 
-def check_multiview(config: InstantMeshConfig) -> list[CheckedPart]:
+def check_multiview(config: ChainConfig) -> list[CheckedPart]:
     """The parts of the configured multi-view weights. Raises `Fatal` as loading them does."""
-    weights = config.weights
-    if is_own(weights.multiview):
-        own = load_weights(weights.multiview, weights.multiview_sha256)
-        model = skeleton(lambda: Zero123Plus(config.multiview))
-        report = load_into(model, own, "the multi-view model", assign=True)
-        return [CheckedPart(report, own.sha256, bound_by(own.licences, (), weights.licence))]
-    for path in part_files(weights.multiview, weights.white_unet).values():
+    for path in {*_multiview_files(config).values()}:
         verify_archive(path)
-    pins = {"unet": weights.multiview_sha256} if weights.multiview_sha256 else None
-    loaded = load_zero123plus(
-        weights.multiview, config.multiview, white_unet=weights.white_unet, pins=pins
-    )
+    loaded = load_diffusion(config) if isinstance(config, CrmConfig) else load_multiview(config)
+    if isinstance(loaded, LoadedModel):
+        licences = bound_by(loaded.licences, (), config.weights.licence)
+        return [CheckedPart(loaded.report, loaded.sha256, licences)]
     return [CheckedPart(r, loaded.digests[r.part], loaded.licences) for r in loaded.reports]
 
 
-def check_reconstructor(config: InstantMeshConfig) -> list[CheckedPart]:
+def check_reconstructor(config: ChainConfig) -> list[CheckedPart]:
     """The configured reconstructor. Raises `Fatal` as loading it does."""
     weights = config.weights
-    verify_archive(reconstructor_file(weights.reconstructor, config.reconstructor))
-    loaded = load_reconstructor(
-        weights.reconstructor, config.reconstructor, sha256=weights.reconstructor_sha256
-    )
+    reference, pin = weights.reconstructor, weights.reconstructor_sha256
+    if isinstance(config, CrmConfig):
+        verify_archive(crm_file(reference))
+        loaded = load_crm(reference, config.reconstructor, sha256=pin)
+    else:
+        verify_archive(reconstructor_file(reference, config.reconstructor))
+        loaded = load_reconstructor(reference, config.reconstructor, sha256=pin)
     families = (loaded.family,) if loaded.family else ()
     licences = bound_by(loaded.licences, families, weights.licence)
     return [CheckedPart(loaded.report, loaded.sha256, licences)]
+
+
+def _multiview_files(config: ChainConfig) -> dict[str, Path]:
+    """The published files; none for one of our own, which has no checksums inside."""
+    if is_own(config.weights.multiview):
+        return {}
+    if isinstance(config, CrmConfig):
+        return diffusion_files(config.weights.multiview)
+    return part_files(config.weights.multiview, config.weights.white_unet)

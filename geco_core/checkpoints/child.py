@@ -25,7 +25,8 @@ from torch import Tensor
 from geco_core.checkpoints import legacy
 from geco_core.checkpoints.containers import Kind
 from geco_core.checkpoints.flatten import flatten
-from geco_core.checkpoints.header import MAX_HEADER_BYTES
+from geco_core.checkpoints.header import MAX_HEADER_BYTES, read_header
+from geco_core.checkpoints.quantised import dequantise, is_quantised
 from geco_core.checkpoints.refusals import CheckpointError, Refusal
 from geco_core.checkpoints.writer import write_safetensors
 
@@ -105,7 +106,10 @@ def execute(job: Job, out: Path) -> dict[str, Any]:
 def _read(source: Path, kind: Kind, *, trusted: bool) -> tuple[Any, bool]:
     """The loaded object, and whether the file's own code ran."""
     if kind is Kind.SAFETENSORS:
-        return load_file(source), False
+        tensors, texts = load_file(source), read_header(source).metadata
+        if is_quantised(texts):
+            tensors = dequantise(tensors, texts, source.name)
+        return tensors, False
     try:
         return legacy.load_tensors(source), False
     except CheckpointError as error:

@@ -8,28 +8,20 @@ original loads it without checking names, we do. Our own files and their convers
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from geco_core.checkpoints.adapter import (
-    LoadReport,
-    Names,
-    adapt,
-    check_complete,
-    same_names,
-    skeleton,
-)
+from geco_core.checkpoints.adapter import LoadReport, Names, adapt, same_names
+from geco_core.checkpoints.families import CRM_FILES, SHIPPED, crm_family
 from geco_core.checkpoints.hub import Resolver, find_file
-from geco_core.checkpoints.origin import licences_in
-from geco_core.checkpoints.state import open_state
+from geco_core.checkpoints.loaded import LoadedModel, load_model
 from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.errors import Fatal
 from geco_core.reconstruct.crm import CrmReconstructor
 
 PART = "the CRM reconstructor"
-FILES = ("CRM.safetensors", "CRM.pth")
 # Published prefix -> ours. A prefix that ends in a dot covers what is below it.
 _PREFIXES: Mapping[str, str] = {
     "unet2.unet.": "unet.network.",
@@ -44,23 +36,6 @@ _PREFIXES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class LoadedCrm:
-    """A model and where it came from.
-
-    Attributes:
-        model: filled, on the CPU, in evaluation mode.
-        report: what became of every key.
-        sha256: of the file.
-        licences: what the file itself states; empty if nothing.
-    """
-
-    model: CrmReconstructor
-    report: LoadReport
-    sha256: str
-    licences: tuple[str, ...] = ()
-
-
 def load_crm(
     reference: str,
     config: CrmReconstructorConfig,
@@ -68,7 +43,7 @@ def load_crm(
     sha256: str = "",
     dtype: torch.dtype | None = None,
     resolver: Resolver | None = None,
-) -> LoadedCrm:
+) -> LoadedModel[CrmReconstructor]:
     """Load the published reconstructor, a conversion of it, or our own.
 
     Args:
@@ -81,13 +56,18 @@ def load_crm(
     Raises:
         Fatal: missing, damaged, or not the configured model.
     """
-    path = find_file(reference, FILES, resolver, published=FILES[-1])
-    opened = open_state(path, sha256)
-    model = skeleton(lambda: CrmReconstructor(config))
-    report = load_published(model, opened.tensors, dtype=dtype)
-    report = replace(report, dropped=(*report.dropped, *opened.dropped))
-    check_complete(model, report.part)
-    return LoadedCrm(model.eval(), report, opened.sha256, licences_in(opened.metadata))
+    return load_model(
+        crm_file(reference, resolver),
+        lambda: CrmReconstructor(config),
+        lambda model, state: load_published(model, state, dtype=dtype),
+        sha256=sha256,
+        family="" if reference.startswith(SHIPPED) else crm_family(config),
+    )
+
+
+def crm_file(reference: str, resolver: Resolver | None = None) -> Path:
+    """The file that `load_crm` opens. Raises `Fatal` when it is missing."""
+    return find_file(reference, CRM_FILES, resolver, published=CRM_FILES[-1])
 
 
 def load_published(

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from geco_core.checkpoints.eight_bit import decode_rows, encode_rows
 from geco_core.checkpoints.origin import origin_text, read_origin
 from geco_core.checkpoints.writer import write_safetensors
 from geco_core.errors import Fatal
 
 STEPS, SCALE = "steps.", "scale."
-LARGEST = 127
 _KEY = "difference"
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -64,9 +63,8 @@ def save_difference(
         if not bool(change.any()):
             continue
         rows = change.reshape(len(change), -1) if change.ndim else change.reshape(1, 1)
-        scale = rows.abs().amax(1) / LARGEST
-        steps = (rows / scale.clamp(min=torch.finfo(torch.float32).tiny)[:, None]).round()
-        stored[STEPS + name] = steps.to(torch.int8).view(change.shape)
+        steps, scale = encode_rows(rows)
+        stored[STEPS + name] = steps.view(change.shape)
         stored[SCALE + name] = scale
     told = {"base": base.reference, "base_sha256": base.sha256}
     write_safetensors(path, stored, origin_text(licences, **{_KEY: told}, **fields))
@@ -117,6 +115,6 @@ def apply_difference(
                 stage="load",
                 remedy="make the file again from the weights it names",
             )
-        per_row = scale.float().view((rows, *(1,) * (steps.ndim - 1)) if steps.ndim else ())
-        result[name] = base[name].float() + steps.float() * per_row
+        change = decode_rows(steps.reshape(rows, -1), scale).view(steps.shape)
+        result[name] = base[name].float() + change
     return result

@@ -14,6 +14,8 @@ from typing import Literal
 from geco_core.checkpoints.hub import find_optional
 from geco_core.checkpoints.licences import licences_of
 from geco_core.checkpoints.origin import read_licences
+from geco_core.config.crm_reconstructor import CrmReconstructorConfig
+from geco_core.config.crm_system import CrmConfig, CrmWeightsConfig
 from geco_core.config.models import InstantMeshConfig, ReconstructorConfig, WeightsConfig
 from geco_core.errors import Fatal
 
@@ -58,7 +60,13 @@ PUBLISHED: Mapping[str, ReconstructorConfig] = {
     "instant-nerf-large": _published("nerf", large=True),
     "instant-nerf-base": _published("nerf", large=False),
 }
-FAMILIES = (FAMILY, WHITE_UNET, *PUBLISHED)
+CRM_DIFFUSION, CRM_RECONSTRUCTOR = "crm-diffusion", "crm-reconstructor"
+CRM_REPOSITORY = "Zhengyi/CRM"
+CRM_VIEWS_FILES = ("pixel-diffusion.safetensors", "pixel-diffusion.pth")
+CRM_CCM_FILES = ("ccm-diffusion.safetensors", "ccm-diffusion.pth")
+CRM_FILES = ("CRM.safetensors", "CRM.pth")
+FAMILIES = (FAMILY, WHITE_UNET, *PUBLISHED, CRM_DIFFUSION, CRM_RECONSTRUCTOR)
+ChainConfig = InstantMeshConfig | CrmConfig
 
 
 @dataclass(frozen=True)
@@ -67,19 +75,24 @@ class ChainWeights:
 
     Attributes:
         licences: SPDX identifiers that bind its outputs, sorted.
-        files: field of `WeightsConfig` -> groups of names inside a folder; of each group the first
-            name that is there is read.
+        files: field of the `weights` section -> groups of names inside a folder; of each group the
+            first name that is there is read.
     """
 
     licences: tuple[str, ...]
     files: Mapping[str, tuple[tuple[str, ...], ...]]
 
 
-def chain_weights(config: InstantMeshConfig) -> ChainWeights:
+def chain_weights(config: ChainConfig) -> ChainWeights:
     """What a configuration asks for. Reads headers of local files, never their tensors.
 
     Licences that a file in a bucket states in its header are known only once it is loaded.
     """
+    licences = expected_licences(config)
+    if isinstance(config, CrmConfig):
+        return ChainWeights(
+            licences, {"multiview": (CRM_VIEWS_FILES, CRM_CCM_FILES), "reconstructor": (CRM_FILES,)}
+        )
     parts = [part for part in PART_FILES if part != "unet" or not config.weights.white_unet]
     views = [tuple(f"{part}/{name}" for name in PART_FILES[part]) for part in parts]
     documents = [(INDEX,), *((name,) for name in CONFIGURATIONS)]
@@ -88,18 +101,22 @@ def chain_weights(config: InstantMeshConfig) -> ChainWeights:
         "white_unet": (WHITE_UNET_FILES,),
         "reconstructor": (tuple(file_names(config.reconstructor)),),
     }
-    return ChainWeights(expected_licences(config), files)
+    return ChainWeights(licences, files)
 
 
-def expected_licences(config: InstantMeshConfig) -> tuple[str, ...]:
+def expected_licences(config: ChainConfig) -> tuple[str, ...]:
     """Licences of the weights that a configuration names, sorted."""
     weights = config.weights
     views = bound_by(_stated(weights.multiview), multiview_families(weights), weights.licence)
-    white = _stated(weights.white_unet) if multiview_families(weights) else ()
-    own = weights.reconstructor.startswith(SHIPPED)
-    name = "" if own else published_name(config.reconstructor)
-    surface = bound_by(_stated(weights.reconstructor), (name,) if name else (), weights.licence)
-    return tuple(sorted({*views, *white, *surface}))
+    more: tuple[str, ...] = ()
+    if isinstance(config, CrmConfig):
+        name = crm_family(config.reconstructor)
+    else:
+        name = published_name(config.reconstructor)
+        more = _stated(config.weights.white_unet) if multiview_families(weights) else ()
+    own = weights.reconstructor.startswith(SHIPPED) or not name
+    surface = bound_by(_stated(weights.reconstructor), () if own else (name,), weights.licence)
+    return tuple(sorted({*views, *more, *surface}))
 
 
 def bound_by(
@@ -113,10 +130,12 @@ def bound_by(
     return stated or tuple(licences_of(families)) or ((configured,) if configured else ())
 
 
-def multiview_families(weights: WeightsConfig) -> tuple[str, ...]:
+def multiview_families(weights: WeightsConfig | CrmWeightsConfig) -> tuple[str, ...]:
     """Families of the multi-view weights; none when they are one file of our own."""
     if is_own(weights.multiview):
         return ()
+    if isinstance(weights, CrmWeightsConfig):
+        return (CRM_DIFFUSION,)
     return (FAMILY, WHITE_UNET) if weights.white_unet else (FAMILY,)
 
 
@@ -132,6 +151,13 @@ def published_name(config: ReconstructorConfig) -> str:
         if all(getattr(config, f) == getattr(published, f) for f in same):
             return name
     return ""
+
+
+def crm_family(config: CrmReconstructorConfig) -> str:
+    """The published family of this configuration; "" if none. Neutral fields may differ."""
+    published = CrmReconstructorConfig()
+    same = config.unet == published.unet and config.hidden_dim == published.hidden_dim
+    return CRM_RECONSTRUCTOR if same else ""
 
 
 def file_names(config: ReconstructorConfig) -> list[str]:

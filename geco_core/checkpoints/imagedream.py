@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from geco_core.checkpoints.adapter import LoadReport, adapt, check_complete, skeleton
+from geco_core.checkpoints.families import CRM_VIEWS_FILES
 from geco_core.checkpoints.hub import Resolver, find_file
 from geco_core.checkpoints.ldm_names import (
     NameTable,
@@ -33,7 +34,6 @@ from geco_core.errors import Fatal
 from geco_core.multiview.condition_encoders import ConditionEncoders
 from geco_core.multiview.imagedream import ImageDream
 
-VIEWS_FILE, CCM_FILE = "pixel-diffusion.pth", "ccm-diffusion.pth"
 # What may stand before the names of each part; the first is CRM's.
 _PREFIXES: Mapping[str, tuple[str, ...]] = {
     "unet": ("model.diffusion_model.", "diffusion_model."),
@@ -85,7 +85,7 @@ def load_imagedream(
     config: ImageDreamConfig,
     encoders: ConditionEncodersConfig | None = None,
     *,
-    names: Iterable[str] = (VIEWS_FILE,),
+    names: Iterable[str] = CRM_VIEWS_FILES,
     sha256: str = "",
     dtype: torch.dtype | None = None,
     resolver: Resolver | None = None,
@@ -96,7 +96,7 @@ def load_imagedream(
         reference: the file, a folder that holds it, or its repository on the hub.
         config: sizes of the network.
         encoders: sizes of towers and autoencoder, to load those too.
-        names: file names to look for in a folder.
+        names: file names to look for in a folder, the published one last.
         sha256: expected hex digest; empty means any.
         dtype: of all weights; the file's when None (the network float16, the rest float32).
         resolver: for `s3://` references.
@@ -105,7 +105,7 @@ def load_imagedream(
         Fatal: the file is missing, damaged or does not fit.
     """
     wanted = list(names)
-    path = find_file(reference, wanted, resolver, published=wanted[0])
+    path = find_file(reference, wanted, resolver, published=wanted[-1])
     opened = open_state(path, sha256)
     model = skeleton(lambda: ImageDream(config))
     reports = [load_network(model, opened.tensors, dtype=dtype, assign=True)]
@@ -194,6 +194,26 @@ def unused_shapes(config: ConditionEncodersConfig) -> dict[str, tuple[int, ...]]
         f"{prefix}visual.proj": (config.vision.hidden_size, joint),
         **dict.fromkeys(SCHEDULE_VECTORS, (steps,)),
     }
+
+
+def left_out(state: Iterable[str], *, encoders: bool) -> tuple[str, ...]:
+    """Names of a file that are not read: its schedule, and its encoders unless they are wanted.
+
+    Raises:
+        Fatal: a name that belongs to no part.
+    """
+    parts = ("unet", "vae", "towers") if encoders else ("unet",)
+    read = tuple(prefix for part in parts for prefix in _PREFIXES[part])
+    known = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
+    rest = tuple(name for name in state if not name.startswith(read))
+    strange = [n for n in rest if not n.startswith(known) and n not in SCHEDULE_VECTORS]
+    if strange:
+        raise Fatal(
+            f"{len(strange)} tensors belong to no part, first {strange[:3]}",
+            stage="load",
+            remedy=_REMEDY,
+        )
+    return rest
 
 
 def _encoder_parts(encoders: ConditionEncoders) -> dict[str, tuple[nn.Module, NameTable]]:

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from geco_core.checkpoints.adapter import (
-    LoadReport,
-    Names,
-    adapt,
-    check_complete,
-    skeleton,
-)
+from geco_core.checkpoints.adapter import LoadReport, Names, adapt
 from geco_core.checkpoints.families import PUBLISHED, SHIPPED, file_names, published_name
 from geco_core.checkpoints.hub import Resolver, find_file
-from geco_core.checkpoints.origin import licences_in
-from geco_core.checkpoints.state import open_state
+from geco_core.checkpoints.loaded import LoadedModel, load_model
 from geco_core.config.models import ReconstructorConfig
 from geco_core.errors import Fatal
 from geco_core.reconstruct.instantmesh import InstantMesh
@@ -36,25 +28,6 @@ _PREFIXES = ("state_dict.lrm_generator.", "lrm_generator.", "")
 _LAYER = re.compile(r"transformer\.layers\.(\d+)\.")
 
 
-@dataclass(frozen=True)
-class LoadedReconstructor:
-    """A model and where it came from.
-
-    Attributes:
-        model: filled, on the CPU, in evaluation mode.
-        report: what became of every key.
-        sha256: of the file.
-        family: the published model it is, a key of `licences.WEIGHTS`; "" if it is none of them.
-        licences: what the file itself states; empty if nothing.
-    """
-
-    model: InstantMesh | InstantNeRF
-    report: LoadReport
-    sha256: str
-    family: str
-    licences: tuple[str, ...] = ()
-
-
 def load_reconstructor(
     reference: str,
     config: ReconstructorConfig,
@@ -62,7 +35,7 @@ def load_reconstructor(
     sha256: str = "",
     dtype: torch.dtype | None = None,
     resolver: Resolver | None = None,
-) -> LoadedReconstructor:
+) -> LoadedModel[InstantMesh | InstantNeRF]:
     """Load a reconstructor: a published one, a conversion of one, or our own.
 
     Args:
@@ -75,15 +48,13 @@ def load_reconstructor(
     Raises:
         Fatal: missing, damaged, or not the configured model.
     """
-    path = reconstructor_file(reference, config, resolver)
-    opened = open_state(path, sha256)
-    model = skeleton(lambda: build_reconstructor(config))
-    report = load_published(model, opened.tensors, dtype=dtype)
-    report = replace(report, dropped=(*report.dropped, *opened.dropped))
-    check_complete(model, report.part)
-    family = "" if reference.startswith(SHIPPED) else published_name(config)
-    stated = licences_in(opened.metadata)
-    return LoadedReconstructor(model.eval(), report, opened.sha256, family, stated)
+    return load_model(
+        reconstructor_file(reference, config, resolver),
+        lambda: build_reconstructor(config),
+        lambda model, state: load_published(model, state, dtype=dtype),
+        sha256=sha256,
+        family="" if reference.startswith(SHIPPED) else published_name(config),
+    )
 
 
 def reconstructor_file(

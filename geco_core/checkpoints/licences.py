@@ -60,6 +60,7 @@ class WeightsLicence:
 
 
 _INSTANTMESH = "LICENSE of github.com/TencentARC/InstantMesh"
+_CRM = "LICENSE of github.com/thu-ml/CRM, which speaks of its software; no other was found"
 _RECONSTRUCTORS = ("instant-mesh-base", "instant-mesh-large", "instant-nerf-base",
                    "instant-nerf-large")  # fmt: skip
 WEIGHTS: dict[str, WeightsLicence] = {
@@ -86,6 +87,15 @@ WEIGHTS: dict[str, WeightsLicence] = {
             note="tuned from zero123plus-v1.2, whose licence forbids commercial use",
         ),
         *(WeightsLicence(family, "Apache-2.0", _INSTANTMESH) for family in _RECONSTRUCTORS),
+        WeightsLicence(
+            "crm-diffusion",
+            "MIT",
+            _CRM,
+            derived_from=("CreativeML-OpenRAIL++-M",),
+            note="tuned from ImageDream (OpenRAIL, README of github.com/bytedance/ImageDream), "
+            "which was tuned from Stable Diffusion 2.1",
+        ),
+        WeightsLicence("crm-reconstructor", "MIT", _CRM, note="trained from nothing"),
     )
 }
 

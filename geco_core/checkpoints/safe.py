@@ -21,7 +21,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of one checkpoint (of one float dtype), the sha256 of its file, and the licences that
+    """Tensors of one checkpoint, the sha256 of its file, and the licences that
     the file states.
     """
 
@@ -31,14 +31,14 @@ class Weights:
 
 
 def load_weights(
-    reference: str, sha256: str = "", *, dtype: torch.dtype = torch.float32
+    reference: str, sha256: str = "", *, dtype: torch.dtype | None = torch.float32
 ) -> Weights:
     """Read a safetensors file; what has the wanted dtype is mapped, not copied.
 
     Args:
         reference: of one file; see `hub`.
         sha256: expected hex digest; empty means unpinned.
-        dtype: of half, bfloat16 and float32 tensors.
+        dtype: of half, bfloat16 and float32 tensors; the file's when None.
 
     Raises:
         Fatal: missing, not safetensors, damaged, or another digest than pinned.
@@ -52,7 +52,7 @@ def load_weights(
         raise _not_safetensors(path, f"it is {kind.value}")
     opened = open_state(path, sha256)
     return Weights(
-        {k: v.to(dtype) if v.dtype in _FLOATS else v for k, v in opened.tensors.items()},
+        {k: v.to(dtype or v.dtype) if v.dtype in _FLOATS else v for k, v in opened.tensors.items()},
         opened.sha256,
         licences_in(opened.metadata),
     )

@@ -21,6 +21,7 @@ from geco_core.checkpoints.difference import apply_difference, read_base
 from geco_core.checkpoints.flatten import flatten
 from geco_core.checkpoints.header import read_header
 from geco_core.checkpoints.hub import find_file
+from geco_core.checkpoints.quantised import dequantise, is_quantised
 from geco_core.checkpoints.refusals import CheckpointError, Refusal
 from geco_core.checkpoints.shards import INDEX_SUFFIX, bad_index, read_index
 
@@ -42,7 +43,8 @@ class OpenState:
 def open_state(path: Path, sha256: str = "") -> OpenState:
     """Open a .safetensors, .ckpt, .pt, .pth or .bin file, or an index of safetensors shards.
 
-    A file that holds a difference (see `difference`) is laid over the weights it names.
+    A file that holds a difference (see `difference`) is laid over the weights it names; one in 8
+    bits (see `quantised`) opens as float32.
 
     Args:
         path: links are followed (caches of downloads are folders of links).
@@ -63,6 +65,8 @@ def open_state(path: Path, sha256: str = "") -> OpenState:
             tensors: Mapping[str, Tensor] = load_file(real)
         except SafetensorError as error:
             raise corrupt(path, str(error)) from error
+        if is_quantised(metadata):
+            tensors = dequantise(tensors, metadata, str(path))
         base = read_base(metadata)
         if base is not None:
             below = open_state(find_file(base.reference, ()), base.sha256)

@@ -7,10 +7,8 @@ so the configurations are compared too.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from geco_core.checkpoints.families import (
 )
 from geco_core.checkpoints.hub import Resolver, find_file, find_optional, missing
 from geco_core.checkpoints.licences import licences_of
+from geco_core.checkpoints.loaded import LoadedParts
 from geco_core.checkpoints.origin import licences_in
 from geco_core.checkpoints.state import open_state
 from geco_core.config.models import MultiViewConfig
@@ -38,31 +37,6 @@ from geco_core.multiview.zero123plus import Zero123Plus
 _REMEDY = "take the published v1.2 folder, or the preset these weights belong to"
 
 
-@dataclass(frozen=True)
-class LoadedMultiView:
-    """A model and where it came from.
-
-    Attributes:
-        model: filled, on the CPU, in evaluation mode.
-        reports: one per part.
-        digests: part -> sha256 of its file.
-        families: keys of `licences.WEIGHTS`.
-        licences: of the families, and what the files themselves state, sorted.
-    """
-
-    model: Zero123Plus
-    reports: tuple[LoadReport, ...]
-    digests: Mapping[str, str]
-    families: tuple[str, ...]
-    licences: tuple[str, ...]
-
-    @property
-    def digest(self) -> str:
-        """One hex sha256 over those of the parts."""
-        text = "\n".join(f"{part} {self.digests[part]}" for part in sorted(self.digests))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
 def load_zero123plus(
     reference: str,
     config: MultiViewConfig,
@@ -71,7 +45,7 @@ def load_zero123plus(
     pins: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
     resolver: Resolver | None = None,
-) -> LoadedMultiView:
+) -> LoadedParts[Zero123Plus]:
     """Load a published pipeline.
 
     Args:
@@ -99,7 +73,7 @@ def load_zero123plus(
         licences.update(licences_in(opened.metadata))
     load_ramp(model, read_ramp(reference, resolver))
     check_complete(model, FAMILY)
-    return LoadedMultiView(model.eval(), tuple(reports), digests, families, tuple(sorted(licences)))
+    return LoadedParts(model.eval(), tuple(reports), digests, families, tuple(sorted(licences)))
 
 
 def part_files(

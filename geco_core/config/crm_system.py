@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from geco_core.config.crm import CrmDiffusionConfig
 from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.config.models import ExtractionConfig
+from geco_core.config.placement import PlacementConfig
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,11 @@ class CrmWeightsConfig:
 
 
 @dataclass(frozen=True)
-class CrmConfig:
-    """CRM (arXiv 2403.05034): image -> six views -> coordinate maps -> triplanes -> mesh.
-
-    `device`, `dtype` and the switches below mean what they mean for `InstantMeshConfig`.
-    """
+class CrmConfig(PlacementConfig):
+    """CRM (arXiv 2403.05034): image -> six views -> coordinate maps -> triplanes -> mesh."""
 
     system: str = "crm"
-    preset: str = "micro"
     diffusion: CrmDiffusionConfig = field(default_factory=CrmDiffusionConfig)
     reconstructor: CrmReconstructorConfig = field(default_factory=CrmReconstructorConfig)
     extraction: ExtractionConfig = field(default_factory=lambda: ExtractionConfig(grid_res=80))
     weights: CrmWeightsConfig = field(default_factory=CrmWeightsConfig)
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    compile: Literal["none", "default", "max-autotune"] = "none"
-    cuda_graphs: bool = False
-    channels_last: Literal["auto", "always", "never"] = "auto"
-    tf32: bool = False
-    memory_gb: float = 0.0
-    batch_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.cuda_graphs and self.compile == "none":
-            raise ValueError("cuda_graphs records what is compiled: it needs compile=default")
-        if self.memory_gb < 0:
-            raise ValueError(f"memory_gb must not be negative, got {self.memory_gb}")

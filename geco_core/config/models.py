@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from geco_core.config.placement import PlacementConfig
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -234,46 +236,23 @@ class WeightsConfig:
 
 
 @dataclass(frozen=True)
-class InstantMeshConfig:
+class InstantMeshConfig(PlacementConfig):
     """The teacher chain: Zero123++ views -> InstantMesh -> FlexiCubes -> coloured GLB.
 
-    `device` "auto" takes a GPU where there is one. `dtype` is the precision of the networks
-    (autocast, and the weights of the multi-view model); "auto" is float16 on a GPU and float32
-    elsewhere. Point heads and extraction always work in float32. `geco_core.systems.device` says
-    what the switches below it do and refuses them where they can not work.
-
     Attributes:
-        compile: torch compile of the large networks (U-Net, autoencoder, reconstructor);
-            "max-autotune" searches kernels for minutes at the first call.
-        cuda_graphs: records what is compiled as CUDA graphs.
-        channels_last: memory layout of the U-Net and the codec; "auto" means on a GPU.
-        tf32: lets float32 networks use TF32 units on a GPU; point heads and extraction never do.
-        memory_gb: device memory that the preset is made for at its batch size, in units of 1e9
-            bytes; a smaller GPU is refused at load. 0 checks nothing.
         reference_cache: conditions whose reference pass the one-step sampler keeps; 0 keeps none
             beyond a batch.
     """
 
     system: str = "instantmesh"
-    preset: str = "micro"
     multiview: MultiViewConfig = field(default_factory=MultiViewConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     reconstructor: ReconstructorConfig = field(default_factory=ReconstructorConfig)
     extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    compile: Literal["none", "default", "max-autotune"] = "none"
-    cuda_graphs: bool = False
-    channels_last: Literal["auto", "always", "never"] = "auto"
-    tf32: bool = False
-    memory_gb: float = 0.0
     reference_cache: int = 4
-    batch_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.cuda_graphs and self.compile == "none":
-            raise ValueError("cuda_graphs records what is compiled: it needs compile=default")
-        for name in ("memory_gb", "reference_cache"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        super().__post_init__()
+        if self.reference_cache < 0:
+            raise ValueError(f"reference_cache must not be negative, got {self.reference_cache}")

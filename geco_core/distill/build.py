@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from geco_core.checkpoints.licences import check_distillable
 from geco_core.checkpoints.origin import ORIGIN_KEY
 from geco_core.checkpoints.safe import Weights, load_into, load_weights
-from geco_core.config.distill import DistillConfig
+from geco_core.config.distill import DistillConfig, TrainConfig
 from geco_core.config.load import to_dict
 from geco_core.distill.loop import LoopSettings
 from geco_core.distill.networks import sibling, stage1_networks
@@ -33,8 +33,8 @@ from geco_core.distill.stage2 import Stage2
 from geco_core.distill.stage2_trainer import Stage2Data, Stage2Trainer
 from geco_core.distill.world import World
 from geco_core.errors import ConfigError
-from geco_core.evaluate.lpips import Lpips, load_lpips
-from geco_core.evaluate.perceptual import Perceptual, RandomFeatures
+from geco_core.evaluate.lpips import load_perceptual
+from geco_core.evaluate.perceptual import Perceptual
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import InstantNeRF
@@ -122,7 +122,7 @@ def build_stage1(
     trainer = Stage1Trainer(Stage1(networks, config.stage1), data, optimise, world)
     return Built(
         trainer,
-        _settings(config, optimise, world),
+        loop_settings(config.train, optimise, world),
         optimise.seed,
         model.device,
         (lambda: stage1_sheet(trainer, data, config.train.sample_objects))
@@ -168,7 +168,7 @@ def build_stage2(
     if config.train.gradient_checkpointing and config.stage2.train_generator:
         generator.unet.enable_gradient_checkpointing()
     device = model.device
-    features = perceptual or _perceptual(config.stage2.perceptual_folder).to(device)
+    features = perceptual or load_perceptual(config.stage2.perceptual_folder).to(device)
     stage2 = Stage2(
         generator, reconstructor, get_rasterizer("auto", device), features, config.stage2
     )
@@ -182,7 +182,7 @@ def build_stage2(
 
     return Built(
         trainer,
-        _settings(config, optimise, world),
+        loop_settings(config.train, optimise, world),
         optimise.seed,
         device,
         (lambda: stage2_sheet(trainer, data, config.train.sample_objects))
@@ -254,11 +254,6 @@ def _start(
     return loaded
 
 
-def _perceptual(folder: str) -> RandomFeatures | Lpips:
-    """Raises `ConfigError`, `Fatal` for a folder without the weights of LPIPS."""
-    return load_lpips(Path(folder)) if folder else RandomFeatures()
-
-
 def _licences(
     config: DistillConfig, teacher: TeacherSystem, starts: Mapping[str, Weights]
 ) -> tuple[str, ...]:
@@ -268,8 +263,12 @@ def _licences(
     return tuple(licences)
 
 
-def _settings(config: DistillConfig, optimise: OptimiseConfig, world: World) -> LoopSettings:
-    train = config.train
+def loop_settings(train: TrainConfig, optimise: OptimiseConfig, world: World) -> LoopSettings:
+    """When what happens in a training.
+
+    Raises:
+        ConfigError: more processes than rows of a batch.
+    """
     if world.size > optimise.batch_size:
         raise ConfigError(
             f"{world.size} processes can not share a batch of {optimise.batch_size} rows",

@@ -36,7 +36,7 @@ class RowDraws:
         stream: str = "",
         device: torch.device | str = "cpu",
     ) -> None:
-        self._generators = [_generator(f"{seed}/{step}/{row}/{stream}") for row in rows]
+        self._generators = [row_generator(seed, step, row, stream) for row in rows]
         self._device = device
 
     @property
@@ -60,6 +60,7 @@ class RowDraws:
         return torch.stack(drawn).to(self._device) < share
 
 
-def _generator(name: str) -> torch.Generator:
-    digest = hashlib.sha256(name.encode()).digest()
+def row_generator(seed: int, step: int, row: int, stream: str) -> torch.Generator:
+    """The generator of one row's stream, on the CPU."""
+    digest = hashlib.sha256(f"{seed}/{step}/{row}/{stream}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -136,12 +136,18 @@ class Stepper:
     def update(self, step: int) -> float:
         """Step with the gathered gradients and forget them; returns their norm."""
         self._world.average_gradients(self._parameters)
+        return self._apply(step)
+
+    def _apply(self, step: int) -> float:
         norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip_norm)
         for group in self._adam.param_groups:
             group["lr"] = group["initial_lr"] * self._config.factor(step)
         self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        self._forget()
         return float(norm)
+
+    def _forget(self) -> None:
+        self._adam.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state."""

@@ -22,7 +22,8 @@ from geco_core.evaluate.perceptual import Perceptual
 from geco_core.imaging.framing import condition_pixels_from_tensor
 from geco_core.imaging.views import resize_views
 from geco_core.multiview.zero123plus import Zero123Plus
-from geco_core.reconstruct.geometry import Geometry, WeightsOn
+from geco_core.reconstruct.geometry import Geometry
+from geco_core.reconstruct.grid_heads import WeightsOn
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.render.mesh import render_mesh
 from geco_core.render.protocol import Rasterizer

@@ -40,7 +40,7 @@ from geco_core.imaging.views import resize_views
 from geco_core.mesh.frames import world_to_gltf
 from geco_core.multiview.generate import sample_latents
 from geco_core.multiview.zero123plus import Zero123Plus
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import InstantNeRF
 from geco_core.render.mesh import render_mesh

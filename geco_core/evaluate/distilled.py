@@ -22,31 +22,19 @@ from torch import Tensor
 
 from geco_core.cameras import (
     encoder_cameras,
-    orbit_poses,
-    projection,
     rig_poses,
-    world_to_camera,
 )
 from geco_core.config.models import InstantMeshConfig, SamplerConfig
-from geco_core.errors import BadItem
-from geco_core.evaluate.geometry import chamfer_distance, volume_iou
+from geco_core.evaluate.geometry import volume_iou
 from geco_core.evaluate.image import psnr
+from geco_core.evaluate.mesh_quality import mesh_scores, true_renders
 from geco_core.evaluate.micro_quality import HeldOut
 from geco_core.evaluate.perceptual import RandomFeatures
-from geco_core.evaluate.surface_points import sample_surface
 from geco_core.imaging.views import resize_views
 from geco_core.multiview.generate import views_of_images
 from geco_core.multiview.zero123plus import Zero123Plus
-from geco_core.reconstruct.geometry import SurfaceMesh
 from geco_core.reconstruct.instantmesh import InstantMesh
-from geco_core.render.mesh import render_mesh
-from geco_core.render.registry import get_rasterizer
-from geco_core.shapes.object import make_object
-from geco_core.shapes.views import orbit_views, over_white
 
-SURFACE_POINTS = 2048
-RENDER_VIEWS, RENDER_ELEVATION_DEG = 6, 5.0
-NO_MESH_CHAMFER = 2.0  # about the size of an object: what an empty mesh counts as
 METRICS = ("view_psnr", "view_feature", "iou", "chamfer", "render_psnr")
 COSTS = ("network_evaluations", "multiview_s")
 
@@ -89,7 +77,7 @@ def evaluate_variants(
         (world units), `network_evaluations` (rows that went through the U-Net) and `multiview_s`
         (seconds), both per object.
     """
-    renders = _true_renders(truth, config)
+    renders = true_renders(truth.seeds, config.multiview.rig)
     rows: list[Row] = []
     for variant in variants:
         for seed in seeds:
@@ -187,7 +175,7 @@ def _measure(
         row: Row = {"variant": variant.name, "seed": seed, "object": i}
         row |= {"class_name": truth.names[i]}
         row |= {name: float(values[i - part.start]) for name, values in scores.items()}
-        row |= _mesh_scores(mesh, truth.surface[i], renders[i], config)
+        row |= mesh_scores(mesh, truth.surface[i], renders[i], config.multiview.rig)
         row |= {"network_evaluations": count[0] / len(part), "multiview_s": seconds}
         rows.append(row)
     return rows
@@ -211,47 +199,6 @@ def _counted(model: Zero123Plus) -> Iterator[list[int]]:
 def _feature_distance(views_BV3HW: Tensor, reference_BV3HW: Tensor) -> Tensor:
     distances = RandomFeatures()(views_BV3HW.flatten(0, 1), reference_BV3HW.flatten(0, 1))
     return distances.view(len(views_BV3HW), -1).mean(1)
-
-
-def _mesh_scores(
-    mesh: SurfaceMesh | BadItem, surface_P3: Tensor, wanted_V3SS: Tensor, config: InstantMeshConfig
-) -> dict[str, float]:
-    if isinstance(mesh, BadItem):
-        white = torch.ones_like(wanted_V3SS)
-        return {
-            "chamfer": NO_MESH_CHAMFER,
-            "render_psnr": float(psnr(white[None], wanted_V3SS[None])),
-        }
-    vertices, faces = mesh.vertices.float().cpu(), mesh.faces.cpu()
-    points = sample_surface(vertices.numpy(), faces.numpy(), SURFACE_POINTS, 0)
-    render = render_mesh(
-        get_rasterizer("torch"),
-        vertices,
-        faces,
-        world_to_camera(_render_poses(config)),
-        projection(config.multiview.rig.fov_deg),
-        config.multiview.rig.view_size,
-        vertex_colors=mesh.vertex_rgb.float().cpu(),
-        supersample=2,
-    )
-    return {
-        "chamfer": float(chamfer_distance(torch.from_numpy(points).float(), surface_P3)),
-        "render_psnr": float(psnr(render.rgb.clamp(0, 1)[None], wanted_V3SS[None])),
-    }
-
-
-def _render_poses(config: InstantMeshConfig) -> Tensor:
-    """Cameras no model has seen: azimuths half-way between those of the rig."""
-    return orbit_poses(RENDER_VIEWS, RENDER_ELEVATION_DEG, config.multiview.rig.radius)
-
-
-def _true_renders(truth: HeldOut, config: InstantMeshConfig) -> Tensor:
-    rig = config.multiview.rig
-    made = [
-        over_white(orbit_views(make_object(s), _render_poses(config), rig.fov_deg, rig.view_size))
-        for s in truth.seeds
-    ]
-    return torch.from_numpy(np.stack(made)).movedim(-1, -3).float()
 
 
 def _by_object(rows: Sequence[Row], name: str, metric: str) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from geco_core.evaluate.metric_weights import WeightsFile, curl, load_part, require
+from geco_core.evaluate.perceptual import RandomFeatures
 
 Net = Literal["vgg", "alex"]
 _TORCHVISION = "https://download.pytorch.org/models"
@@ -143,6 +144,19 @@ def load_lpips(folder: Path, net: Net = "vgg") -> Lpips:
     load_part(metric.features, backbone, "features.", f"the trunk of LPIPS ({net})")
     load_part(metric.linear, linear, "", f"the linear layers of LPIPS ({net})")
     return metric
+
+
+def load_perceptual(folder: str) -> Lpips | RandomFeatures:
+    """The distance that training uses.
+
+    Args:
+        folder: with the weights of LPIPS; "" takes `RandomFeatures`, which needs none.
+
+    Raises:
+        ConfigError: see `load_lpips`.
+        Fatal: see `load_lpips`.
+    """
+    return load_lpips(Path(folder)) if folder else RandomFeatures()
 
 
 def _features(trunk: _Trunk) -> nn.Sequential:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from geco_core.cameras import encoder_cameras, rig_poses
 from geco_core.config.models import InstantMeshConfig, SamplerConfig
-from geco_core.evaluate.geometry import volume_iou
+from geco_core.evaluate.geometry import constant_iou, volume_iou
 from geco_core.evaluate.image import psnr
 from geco_core.imaging.framing import composite
 from geco_core.multiview.generate import views_of_images
@@ -139,16 +139,11 @@ def floors(truth: HeldOut) -> dict[str, float]:
     White views, the mean object's views, the best constant occupancy and the mean colour.
     """
     mean_views = truth.views.mean(0, keepdim=True).expand_as(truth.views)
-    share = truth.inside.float().mean(0)
-    best = max(
-        float(volume_iou((share > level).expand_as(truth.inside), truth.inside).mean())
-        for level in np.arange(0.05, 0.6, 0.05)
-    )
     mean_color = truth.colors.mean(dim=(0, 1))
     return {
         "psnr_all_white": float(psnr(torch.ones_like(truth.views), truth.views).mean()),
         "psnr_mean_object": float(psnr(mean_views, truth.views).mean()),
-        "iou_best_constant": best,
+        "iou_best_constant": constant_iou(truth.inside),
         "color_psnr_mean_color": float(
             psnr(mean_color.expand_as(truth.colors), truth.colors).mean()
         ),

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from geco_core.fields.decoders import HeadMLP, activate_color
+from geco_core.fields.decoders import activate_color
 from geco_core.fields.triplane import sample_planes
 from geco_core.mesh.frames import gltf_to_world
 
@@ -94,29 +94,33 @@ class TriplaneColor(HeadColor):
         return sample_planes(planes, points_1P3)
 
 
-class DeviceTriplaneColor:
-    """A `TriplaneColor` that is copied to the host when it is first called or pickled.
+class DeviceColor:
+    """A `HeadColor` that is copied to the host when it is first called or pickled.
 
-    Pickles as the `TriplaneColor`.
+    Pickles as the `HeadColor`.
 
     Args:
+        kind: of the planes.
         planes_13CHW: of one object; rounded to float16 at once, which also detaches them from those
             of their batch.
         head: its decoder's colour head, which must not be trained on.
     """
 
-    def __init__(self, planes_13CHW: Tensor, head: HeadMLP) -> None:
+    def __init__(
+        self, kind: type[HeadColor], planes_13CHW: Tensor, head: Iterable[nn.Module]
+    ) -> None:
+        self._kind = kind
         self._planes_13CHW = planes_13CHW.detach().to(torch.float16, copy=True)
         self._head = head
 
     @cached_property
-    def on_host(self) -> TriplaneColor:
+    def on_host(self) -> HeadColor:
         """The portable form."""
-        return TriplaneColor.of(self._planes_13CHW, self._head)
+        return self._kind.of(self._planes_13CHW, self._head)
 
     def __call__(self, points_P3: np.ndarray) -> np.ndarray:
         """Colours float32 [P, 3] in [0, 1] of points float [P, 3]."""
         return self.on_host(points_P3)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TriplaneColor, (self.on_host.planes, self.on_host.layers)
+        return self._kind, (self.on_host.planes, self.on_host.layers)

@@ -51,16 +51,34 @@ class CrmDiffusion(nn.Module):
 
     def prepare(self, rgba: np.ndarray) -> np.ndarray:
         """The condition image uint8 [N, N, 3] of a cut-out uint8 [H, W, 4]."""
+        return self.composite(self.frame(rgba))
+
+    def frame(self, rgba: np.ndarray) -> np.ndarray:
+        """The cut-out, cropped and framed where the configuration says so, uint8 [H, W, 4]."""
+        ratio = self.config.foreground_ratio
+        return resize_foreground(rgba, ratio) if ratio else rgba
+
+    def composite(self, rgba: np.ndarray) -> np.ndarray:
+        """The condition image uint8 [N, N, 3] of a framed cut-out."""
         level = self.config.background
-        if self.config.foreground_ratio:
-            rgba = resize_foreground(rgba, self.config.foreground_ratio)
         return prepare_image(rgba, self.config.content_ratio, (level, level, level))
 
     def generate(self, images: Sequence[np.ndarray], noise: NoiseSource) -> CrmFrames:
         """Both stages on B prepared images."""
-        views = generate_views(self.views, self.encoders, images, noise, self.config.views_sampler)
-        ccms = generate_ccms(self.ccm, self.encoders, images, views, noise, self.config.ccm_sampler)
-        return CrmFrames(views, ccms)
+        views = self.make_views(images, noise)
+        return CrmFrames(views, self.make_ccms(images, views, noise))
+
+    def make_views(self, images: Sequence[np.ndarray], noise: NoiseSource) -> Tensor:
+        """Stage 1 on B prepared images, see `crm_views.generate_views`."""
+        sampler = self.config.views_sampler
+        return generate_views(self.views, self.encoders, images, noise, sampler)
+
+    def make_ccms(
+        self, images: Sequence[np.ndarray], views_BFSS3: Tensor, noise: NoiseSource
+    ) -> Tensor:
+        """Stage 2 on them and their views, see `ccm.generate_ccms`."""
+        sampler = self.config.ccm_sampler
+        return generate_ccms(self.ccm, self.encoders, images, views_BFSS3, noise, sampler)
 
 
 def check_diffusion(config: CrmDiffusionConfig) -> None:

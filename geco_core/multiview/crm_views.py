@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geco_core.config.crm import DdimConfig, FrameRigConfig
 from geco_core.diffusion.noise import INITIAL, POSTERIOR, NoiseSource
+from geco_core.errors import BadItem, Reason
 from geco_core.imaging.content import codec_pixels, vision_pixels
 from geco_core.multiview.condition_encoders import ConditionEncoders, to_levels
 from geco_core.multiview.imagedream import ImageDream, ObjectCondition
@@ -95,7 +96,18 @@ def image_condition(
 
 
 def frame_levels(encoders: ConditionEncoders, latents_BFchw: Tensor) -> Tensor:
-    """Frames uint8 [B, F, S, S, 3] on the CPU of scaled latents."""
+    """Frames uint8 [B, F, S, S, 3] on the CPU of scaled latents.
+
+    Raises:
+        BadItem: `non_finite`, which whole numbers could not say any more.
+    """
     images = encoders.images(latents_BFchw.flatten(0, 1))  # [B F, 3, S, S]
+    if not bool(latents_BFchw.isfinite().all() and images.isfinite().all()):
+        raise BadItem(
+            "the diffusion models produced non-finite frames",
+            reason=Reason.NON_FINITE,
+            remedy="check the weights and the precision",
+            stage="multiview",
+        )
     levels = to_levels(images).permute(0, 2, 3, 1).cpu()
     return levels.unflatten(0, latents_BFchw.shape[:2]).contiguous()

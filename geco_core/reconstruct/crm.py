@@ -20,7 +20,8 @@ from geco_core.fields.crm_decoder import CrmDecoder
 from geco_core.reconstruct import crm_geometry
 from geco_core.reconstruct.crm_geometry import CrmGeometry
 from geco_core.reconstruct.crm_unet import CrmUNet, InputNoise, planes_of
-from geco_core.reconstruct.geometry import SurfaceMesh, WeightsOn
+from geco_core.reconstruct.extraction import SurfaceMesh
+from geco_core.reconstruct.grid_heads import WeightsOn
 
 
 class CrmReconstructor(nn.Module):

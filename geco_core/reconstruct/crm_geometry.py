@@ -22,12 +22,19 @@ from torch import Tensor
 
 from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.config.models import ExtractionConfig
-from geco_core.errors import BadItem, Reason
+from geco_core.errors import BadItem
 from geco_core.fields.crm_decoder import CrmDecoder
 from geco_core.fields.crm_frame import canonical_to_world
-from geco_core.reconstruct.geometry import WEIGHT_SCALE, SurfaceMesh, WeightsOn, cube_weights
+from geco_core.reconstruct.extraction import FieldOnGrid, SurfaceMesh, extract_objects
+from geco_core.reconstruct.grid_heads import (
+    WEIGHT_SCALE,
+    WeightsOn,
+    cube_weights,
+    dense_values,
+    with_signs_of,
+)
 from geco_core.surface.cells import SurfaceCells, select_cells
-from geco_core.surface.extract import extract_nodes, extract_surface
+from geco_core.surface.extract import extract_nodes
 from geco_core.surface.grid import RegularGrid
 from geco_core.surface.sparse import SurfaceNodes
 
@@ -61,16 +68,9 @@ def deformation_offsets(raw: Tensor, grid_res: int, mesh_scale: float = _REFEREN
     return torch.tanh(raw) * (0.5 * mesh_scale / _REFERENCE_SCALE / grid_res)
 
 
-def dense_field(
-    decoder: CrmDecoder, planes: Tensor, grid: RegularGrid, chunk_points: int
-) -> Tensor:
-    """Field [B, N], positive inside, at every grid node of planes [B, 3, C, h, w]."""
-    points = grid.points(device=planes.device)
-    parts = [
-        decoder.field(planes, chunk.expand(len(planes), -1, -1))
-        for chunk in points.split(chunk_points)
-    ]
-    return torch.cat(parts, 1)
+def to_world(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
+    """World vertices [N, 3] and outward faces [F, 3] of what FlexiCubes gives for CRM's field."""
+    return canonical_to_world(vertices), faces.flip(1)
 
 
 def geometry(
@@ -100,7 +100,7 @@ def geometry(
     known = None
     if weights_on == "surface":
         with torch.no_grad():
-            known = dense_field(decoder, planes, grid, chunk_points)
+            known = dense_values(decoder.field, planes, grid, chunk_points)
     samples = [
         _sample(
             decoder,
@@ -115,9 +115,10 @@ def geometry(
     deviations = torch.cat([sample.deviation for sample in samples])
     weights = torch.cat([sample.weights for sample in samples])
     empty = [not len(sample.faces) for sample in samples]
+    meshes = [to_world(sample.vertices, sample.faces) for sample in samples]
     return CrmGeometry(
-        vertices=[canonical_to_world(sample.vertices) for sample in samples],
-        faces=[sample.faces.flip(1) for sample in samples],
+        vertices=[vertices for vertices, _ in meshes],
+        faces=[faces for _, faces in meshes],
         surface_reg=deviations.mean() if len(deviations) else deviations.sum(),
         weight_reg=weights.square().mean() if len(weights) else weights.sum(),
         empty=torch.tensor(empty, device=planes.device),
@@ -160,9 +161,7 @@ def _sample(
         cells = select_cells(field, grid, grid.res)
         near = weights[cells.cubes]
     else:
-        # Under bfloat16 a value may round across zero here; the first pass chose the cubes.
-        same = (field < 0) == (known[index] < 0)
-        field = torch.where(same, field, field - (field - known[index]).detach())
+        field = with_signs_of(field, known[index])
         cells, near = SurfaceCells(grid.res, cubes, corners), weights
     vertices, faces, deviation = extract_nodes(
         SurfaceNodes(grid, index, field, cells),
@@ -174,66 +173,25 @@ def _sample(
     return _Sample(vertices, faces, deviation, weights)
 
 
-@torch.no_grad()
 def extract_each(
     decoder: CrmDecoder,
     planes: Tensor,
     config: CrmReconstructorConfig,
     extraction: ExtractionConfig,
 ) -> Iterator[SurfaceMesh | BadItem]:
-    """Coloured meshes (world frame) of planes [B, 3, C, S, S], each given when it is made.
+    """Coloured meshes (world frame) of planes [B, 3, C, S, S]; see `extract_objects`."""
 
-    A failed object's place holds its `BadItem` (`non_finite`, `empty_mesh`).
-    """
-    grid = RegularGrid.cubic(extraction.grid_res, config.grid_scale)
-    finite_B = planes.isfinite().flatten(1).all(1).tolist()
-    for planes_13CSS, finite in zip(planes.split(1), finite_B, strict=True):
-        if finite:
-            yield _extract_one(decoder, planes_13CSS, grid, config.mesh_scale, extraction)
-        else:
-            yield BadItem(
-                "the reconstructor produced non-finite triplanes",
-                reason=Reason.NON_FINITE,
-                remedy="check the weights and the precision",
-                stage="reconstruct",
-            )
+    def offsets(features: Tensor, points: Tensor) -> Tensor:
+        _, raw = decoder.geometry_of(features, points)
+        return deformation_offsets(raw, extraction.grid_res, config.mesh_scale)
 
-
-def _extract_one(
-    decoder: CrmDecoder,
-    planes: Tensor,
-    grid: RegularGrid,
-    mesh_scale: float,
-    config: ExtractionConfig,
-) -> SurfaceMesh | BadItem:
-    # The offset and weight callbacks see the same points: sample their features once.
-    memo: dict[str, Tensor] = {}
-
-    def features(points: Tensor) -> Tensor:
-        if "features" not in memo:
-            memo["features"] = decoder.features(planes, points[None])[0]
-        return memo["features"]
-
-    def offsets(points: Tensor) -> Tensor:
-        _, raw = decoder.geometry_of(features(points), points)
-        return deformation_offsets(raw, grid.res[0], mesh_scale)
-
-    vertices, faces = extract_surface(
-        lambda points: decoder.field(planes, points[None])[0],
-        offsets,
-        lambda points, corners: cube_weights(decoder, features(points), corners),
-        grid,
-        config,
-        weight_scale=WEIGHT_SCALE,
-        device=planes.device,
+    field = FieldOnGrid(
+        grid=RegularGrid.cubic(extraction.grid_res, config.grid_scale),
+        decoder=decoder,
+        values=decoder.field,
+        offsets=offsets,
+        to_world=to_world,
+        empty_remedy="check that the six views show one object and agree with their coordinate"
+        " maps",
     )
-    if not len(faces):
-        return BadItem(
-            "no surface crosses the extraction grid",
-            reason=Reason.EMPTY_MESH,
-            remedy="check that the six views show one object and agree with their coordinate maps",
-            stage="extract",
-        )
-    chunks = vertices[None].split(config.chunk_points, 1)
-    rgb = torch.cat([decoder.rgb(planes, chunk)[0] for chunk in chunks]).clamp(0, 1)
-    return SurfaceMesh(canonical_to_world(vertices), faces.flip(1), rgb)
+    return extract_objects(field, planes, extraction)

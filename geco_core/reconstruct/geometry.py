@@ -8,22 +8,29 @@ instead of inventing one.
 
 World frame; SDF < 0 is inside; nodes and cubes are numbered as in `geco_core.surface.grid`.
 
-Legend: B batch, C plane channels, N grid nodes, U nodes of surface cubes, S cubes, P points.
+Legend: B batch, C plane channels, N grid nodes, U nodes of surface cubes, S cubes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from geco_core.config.models import ExtractionConfig
-from geco_core.errors import BadItem, Reason
-from geco_core.fields.decoders import CubeHead, MeshDecoder
+from geco_core.errors import BadItem
+from geco_core.fields.decoders import MeshDecoder
+from geco_core.reconstruct.extraction import FieldOnGrid, SurfaceMesh, extract_objects
+from geco_core.reconstruct.grid_heads import (
+    WEIGHT_SCALE,
+    FieldFn,
+    WeightsOn,
+    cube_weights,
+    dense_values,
+    with_signs_of,
+)
 from geco_core.reconstruct.regularise import (
     grid_edges,
     one_signed,
@@ -32,28 +39,9 @@ from geco_core.reconstruct.regularise import (
     surface_edges,
 )
 from geco_core.surface.cells import SurfaceCells, select_cells
-from geco_core.surface.extract import extract_nodes, extract_surface
+from geco_core.surface.extract import extract_nodes
 from geco_core.surface.grid import RegularGrid
 from geco_core.surface.sparse import SurfaceNodes
-
-WEIGHT_SCALE = 0.5
-CUBES_PER_CHUNK = 16384
-WeightsOn = Literal["all", "surface"]
-
-
-@dataclass(frozen=True)
-class SurfaceMesh:
-    """An extracted surface in the world frame, on the model's device.
-
-    Attributes:
-        vertices: float32 [N, 3].
-        faces: int64 [F, 3], counter-clockwise seen from outside.
-        vertex_rgb: float32 [N, 3] in [0, 1].
-    """
-
-    vertices: Tensor
-    faces: Tensor
-    vertex_rgb: Tensor
 
 
 @dataclass(frozen=True)
@@ -87,32 +75,9 @@ def deformation_offsets(decoder: MeshDecoder, features: Tensor, grid_res: int) -
     return torch.tanh(decoder.deformation_of(features)) / (grid_res * 4)
 
 
-def cube_weights(decoder: CubeHead, features: Tensor, corners: Tensor) -> Tensor:
-    """Raw FlexiCubes weights [S, 21] of cubes whose corners [S, 8] index node features [U, 3C].
-
-    Works in chunks and recomputes them in the backward pass: corner features of a whole grid would
-    take gigabytes.
-    """
-
-    def chunk_weights(chunk: Tensor) -> Tensor:
-        return decoder.weights(features[chunk].flatten(1))
-
-    keep = not torch.is_grad_enabled() or len(corners) <= CUBES_PER_CHUNK
-    parts = [
-        chunk_weights(chunk) if keep else checkpoint(chunk_weights, chunk, use_reentrant=False)
-        for chunk in corners.split(CUBES_PER_CHUNK)
-    ]
-    return torch.cat([part for part in parts if isinstance(part, Tensor)])
-
-
 def dense_sdf(decoder: MeshDecoder, planes: Tensor, grid: RegularGrid, chunk_points: int) -> Tensor:
     """SDF [B, N] at every grid node of planes [B, 3, C, h, w]."""
-    points = grid.points(device=planes.device)
-    parts = [
-        decoder.sdf(planes, chunk.expand(len(planes), -1, -1))[..., 0]
-        for chunk in points.split(chunk_points)
-    ]
-    return torch.cat(parts, 1)
+    return dense_values(_sdf_of(decoder), planes, grid, chunk_points)
 
 
 def geometry(
@@ -212,9 +177,7 @@ def _surface_sample(
     points = grid.points(index)
     features = decoder.features(planes, points[None])[0]  # [U, 3C]
     values = sdf[index] if repaired else decoder.sdf_of(features, points)[..., 0]
-    # Under bfloat16 a value may round across zero here; the first pass's signs chose the cubes.
-    known = sdf[index]
-    values = torch.where((values < 0) == (known < 0), values, values - (values - known).detach())
+    values = with_signs_of(values, sdf[index])
     offsets = deformation_offsets(decoder, features, grid.res[0])
     weights = cube_weights(decoder, features, corners)
     nodes = SurfaceNodes(grid, index, values, SurfaceCells(grid.res, dense.cubes, corners))
@@ -245,56 +208,20 @@ def extract(
     return list(extract_each(decoder, planes, grid_scale, config))
 
 
-@torch.no_grad()
 def extract_each(
     decoder: MeshDecoder, planes: Tensor, grid_scale: float, config: ExtractionConfig
 ) -> Iterator[SurfaceMesh | BadItem]:
-    """`extract`, giving each object when it is made.
-
-    On a GPU the host waits once for the batch, to learn which planes are finite, and then for the
-    counts of what is found (how many nodes to evaluate, how many vertices) alone.
-    """
-    grid = RegularGrid.cubic(config.grid_res, grid_scale)
-    finite_B = planes.isfinite().flatten(1).all(1).tolist()
-    for planes_13CHW, finite in zip(planes.split(1), finite_B, strict=True):
-        if finite:
-            yield _extract_one(decoder, planes_13CHW, grid, config)
-        else:
-            yield BadItem(
-                "the reconstructor produced non-finite triplanes",
-                reason=Reason.NON_FINITE,
-                remedy="check the weights and the precision",
-                stage="reconstruct",
-            )
-
-
-def _extract_one(
-    decoder: MeshDecoder, planes: Tensor, grid: RegularGrid, config: ExtractionConfig
-) -> SurfaceMesh | BadItem:
-    # The offset and weight callbacks see the same points: sample their features once.
-    memo: dict[str, Tensor] = {}
-
-    def features(points: Tensor) -> Tensor:
-        if "features" not in memo:
-            memo["features"] = decoder.features(planes, points[None])[0]
-        return memo["features"]
-
-    vertices, faces = extract_surface(
-        lambda points: decoder.sdf(planes, points[None])[0, :, 0],
-        lambda points: deformation_offsets(decoder, features(points), grid.res[0]),
-        lambda points, corners: cube_weights(decoder, features(points), corners),
-        grid,
-        config,
-        weight_scale=WEIGHT_SCALE,
-        device=planes.device,
+    """`extract`, giving each object when it is made; see `extract_objects`."""
+    field = FieldOnGrid(
+        grid=RegularGrid.cubic(config.grid_res, grid_scale),
+        decoder=decoder,
+        values=_sdf_of(decoder),
+        offsets=lambda features, _: deformation_offsets(decoder, features, config.grid_res),
+        to_world=lambda vertices, faces: (vertices, faces),
+        empty_remedy="check that the image shows one object in front of a plain background",
     )
-    if not len(faces):
-        return BadItem(
-            "no surface crosses the extraction grid",
-            reason=Reason.EMPTY_MESH,
-            remedy="check that the image shows one object in front of a plain background",
-            stage="extract",
-        )
-    chunks = vertices[None].split(config.chunk_points, 1)
-    rgb = torch.cat([decoder.rgb(planes, chunk)[0] for chunk in chunks]).clamp(0, 1)
-    return SurfaceMesh(vertices, faces, rgb)
+    return extract_objects(field, planes, config)
+
+
+def _sdf_of(decoder: MeshDecoder) -> FieldFn:
+    return lambda planes, points: decoder.sdf(planes, points)[..., 0]

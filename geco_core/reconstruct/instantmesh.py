@@ -17,7 +17,9 @@ from geco_core.config.models import ExtractionConfig, ReconstructorConfig
 from geco_core.errors import BadItem
 from geco_core.fields.decoders import MeshDecoder
 from geco_core.reconstruct import geometry as geometry_of
-from geco_core.reconstruct.geometry import Geometry, SurfaceMesh, WeightsOn
+from geco_core.reconstruct.extraction import SurfaceMesh
+from geco_core.reconstruct.geometry import Geometry
+from geco_core.reconstruct.grid_heads import WeightsOn
 from geco_core.reconstruct.planes import PlanesModel
 from geco_core.surface.grid import RegularGrid
 

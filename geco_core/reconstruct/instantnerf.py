@@ -17,7 +17,7 @@ from geco_core.cameras import rays
 from geco_core.config.models import ReconstructorConfig
 from geco_core.errors import BadItem, Reason
 from geco_core.fields.decoders import NerfDecoder
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh, vertex_colours
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.planes import PlanesModel
 from geco_core.render.volume import Uniforms, activate_density, draw_uniforms, render_rays
@@ -165,8 +165,7 @@ class InstantNeRF(PlanesModel):
                 stage="extract",
             )
         vertices = vertices / (nodes - 1) * 2 - 1
-        chunks = vertices[None].split(chunk_points, 1)
-        rgb = torch.cat([self.decoder(planes, chunk)[0][0] for chunk in chunks]).clamp(0, 1)
+        rgb = vertex_colours(lambda *at: self.decoder(*at)[0], planes, vertices, chunk_points)
         return SurfaceMesh(vertices, faces, rgb)
 
 

@@ -38,14 +38,34 @@ def canonical_views(rgba_VSS4: np.ndarray, maps_VSS3: np.ndarray) -> tuple[Tenso
         rgba_VSS4: `ShapeExample.ortho_views`.
         maps_VSS3: `ShapeExample.ortho_maps`.
     """
-    rgba = torch.from_numpy(rgba_VSS4[_ORDER]).movedim(-1, 1).float() / 255.0
+    rgba = ordered_views(rgba_VSS4)
     alpha = rgba[:, 3:]
     views = rgba[:, :3] * alpha + (1.0 - alpha) * BACKGROUND
-    # A map averages surface and background (1.0) at silhouettes: take the surface out again.
+    points, covered = surface_points(alpha, maps_VSS3)
+    ccms = ((points / MESH_SCALE + 1.0) / 2.0).clamp(0.0, 1.0)
+    return views, torch.where(covered, ccms, torch.full_like(ccms, BACKGROUND))
+
+
+def ordered_views(pictures_VSSC: np.ndarray) -> Tensor:
+    """`ShapeExample.ortho_views` in CRM's order, float32 [6, C, S, S] in [0, 1]."""
+    return torch.from_numpy(pictures_VSSC[_ORDER]).movedim(-1, 1).float() / 255.0
+
+
+def surface_points(alpha_V1SS: Tensor, maps_VSS3: np.ndarray) -> tuple[Tensor, Tensor]:
+    """What coordinate maps show.
+
+    Args:
+        alpha_V1SS: of `ordered_views`.
+        maps_VSS3: `ShapeExample.ortho_maps`.
+
+    Returns:
+        Canonical positions float32 [6, 3, S, S], the window being [-1, 1]; and whether the surface
+        covers at least half of a pixel, bool [6, 1, S, S].
+    """
     samples = SUPERSAMPLE**2
-    share = (alpha * samples).round() / samples
+    # A map averages surface and background (1.0) at silhouettes: take the surface out again.
+    share = (alpha_V1SS * samples).round() / samples
     maps = torch.from_numpy(maps_VSS3[_ORDER]).movedim(-1, 1)
     surface = (maps - (1.0 - share)) / share.clamp(min=1.0 / samples)
     points = world_to_canonical((surface * 2.0 - 1.0).movedim(1, -1)).movedim(-1, 1)
-    ccms = ((points / MESH_SCALE + 1.0) / 2.0).clamp(0.0, 1.0)
-    return views, torch.where(share >= 0.5, ccms, torch.full_like(ccms, BACKGROUND))
+    return points, share >= 0.5

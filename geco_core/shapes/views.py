@@ -14,6 +14,8 @@ Legend: V views, S pixels per side, R = 2 S, F faces, N vertices. Row 0 of every
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -74,6 +76,19 @@ def rig_views(made: ShapeObject, rig: ViewRigConfig, size: int) -> np.ndarray:
 def orbit_views(made: ShapeObject, c2w: torch.Tensor, fov_deg: float, size: int) -> np.ndarray:
     """RGBA uint8 [V, S, S, 4], straight alpha, from any camera-to-world poses [V, 4, 4]."""
     return _paint(made, _visible(made, c2w, cameras.projection(fov_deg), size))
+
+
+def orbit_surface(
+    made: ShapeObject, c2w: torch.Tensor, fov_deg: float, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`orbit_views` and what it saw how far away.
+
+    Returns:
+        RGBA uint8 [V, S, S, 4], straight alpha, and depths float32 [V, S, S]: the mean distance
+        along the camera's axis, in world units, of a pixel's covered samples; 0 where none is.
+    """
+    ids_VRR = _visible(made, c2w, cameras.projection(fov_deg), size)
+    return _paint(made, ids_VRR), _depths(made, ids_VRR, c2w.numpy(), fov_deg)
 
 
 def ortho_views(made: ShapeObject, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +152,39 @@ def _coordinate_maps(made: ShapeObject, ids_VRR: np.ndarray, c2w_V44: np.ndarray
     maps = np.ones((*ids_VRR.shape, 3), dtype=np.float32)
     maps[view, row, column] = (position_P3 / ORTHO_HALF_EXTENT + 1.0) * 0.5
     return _pool(maps)
+
+
+def _depths(
+    made: ShapeObject, ids_VRR: np.ndarray, c2w_V44: np.ndarray, fov_deg: float
+) -> np.ndarray:
+    """Intersect each pixel's ray, one unit long along the axis, with the plane of its face."""
+    side, lens = ids_VRR.shape[-1], math.tan(math.radians(fov_deg) / 2)
+    slopes = (((np.arange(side) + 0.5) / side * 2.0 - 1.0) * lens).astype(np.float32)
+    right_V3, up_V3, back_V3, eye_V3 = (c2w_V44[:, :3, k] for k in range(4))
+    # Distance along the axis of every vertex, and along the normal of every face's plane.
+    reach_VN = (eye_V3 * back_V3).sum(1)[:, None] - _dots(back_V3, made.vertices)
+    reach_VF3 = reach_VN[:, made.faces]
+    corner_F3 = made.vertices[made.faces[:, 0]]
+    plane_VF = (corner_F3 * made.face_normals).sum(axis=1) - _dots(eye_V3, made.face_normals)
+    axes_3V3 = (right_V3, up_V3, back_V3)
+    along_3VF = np.stack([_dots(axis_V3, made.face_normals) for axis_V3 in axes_3V3])
+    view, row, column = np.nonzero(ids_VRR)
+    face = ids_VRR[view, row, column] - 1
+    right_P, up_P, back_P = along_3VF[:, view, face]
+    facing_P = right_P * slopes[column] - up_P * slopes[row] - back_P
+    # A face seen edge-on has no well-defined depth; its corners bound it.
+    facing_P = np.where(np.abs(facing_P) < 1e-6, np.float32(1e-6), facing_P)
+    near_VF, far_VF = reach_VF3.min(axis=2), reach_VF3.max(axis=2)
+    depth_P = np.clip(plane_VF[view, face] / facing_P, near_VF[view, face], far_VF[view, face])
+    depths = np.zeros(ids_VRR.shape, dtype=np.float32)
+    depths[view, row, column] = depth_P
+    covered = _pool((ids_VRR > 0).astype(np.float32)[..., None])[..., 0]
+    return _pool(depths[..., None])[..., 0] / np.maximum(covered, 1e-6)
+
+
+def _dots(a_V3: np.ndarray, b_N3: np.ndarray) -> np.ndarray:
+    """Every scalar product [V, N]; unlike those of a matrix product, none depends on the others."""
+    return np.einsum("vk,nk->vn", a_V3, b_N3)
 
 
 def _pool(images: np.ndarray) -> np.ndarray:

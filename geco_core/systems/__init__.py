@@ -10,9 +10,11 @@ from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from geco_core.checkpoints.families import ChainWeights, chain_weights
+from geco_core.checkpoints.families import ChainConfig, ChainWeights, chain_weights
 from geco_core.config.convert import suggest
+from geco_core.config.crm_system import CrmConfig
 from geco_core.config.load import load, preset_path, to_dict
+from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import ConfigError
 from geco_core.types import System
 
@@ -38,10 +40,14 @@ def _build_chain(name: str, preset: str, overrides: Sequence[str]) -> System:
     return build_chain(name, preset, overrides)
 
 
-def _describe_chain(name: str, preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
-    from geco_core.config.models import InstantMeshConfig  # noqa: PLC0415 - lazy by design
+def _build_crm(preset: str, overrides: Sequence[str]) -> System:
+    from geco_core.systems.crm import build_crm  # noqa: PLC0415 - lazy by design
 
-    return to_dict(load(InstantMeshConfig, preset_path(name, preset), overrides))
+    return build_crm(preset, overrides)
+
+
+def _describe_chain(name: str, preset: str, overrides: Sequence[str]) -> Mapping[str, Any]:
+    return to_dict(load(_SCHEMAS[name], preset_path(name, preset), overrides))
 
 
 def _build_targets(preset: str, overrides: Sequence[str]) -> System:
@@ -57,16 +63,25 @@ def _describe_targets(preset: str, overrides: Sequence[str]) -> Mapping[str, Any
 
 
 SYSTEMS: dict[str, Builder] = {
+    "crm": _build_crm,
     "geco": partial(_build_chain, "geco"),
     "instantmesh": partial(_build_chain, "instantmesh"),
     "noop": _build_noop,
     "targets": _build_targets,
 }
 _DESCRIBERS: dict[str, Describer] = {
+    "crm": partial(_describe_chain, "crm"),
     "geco": partial(_describe_chain, "geco"),
     "instantmesh": partial(_describe_chain, "instantmesh"),
     "noop": _describe_noop,
     "targets": _describe_targets,
+}
+# Configurations of the systems that load weights; what a system describes may hold more.
+_SCHEMAS: dict[str, type[ChainConfig]] = {
+    "crm": CrmConfig,
+    "geco": InstantMeshConfig,
+    "instantmesh": InstantMeshConfig,
+    "targets": InstantMeshConfig,
 }
 
 
@@ -88,10 +103,40 @@ def describe_weights(name: str, preset: str, overrides: Sequence[str] = ()) -> C
     described = describe_system(name, preset, overrides)
     if "weights" not in described:
         return ChainWeights((), {})
-    from geco_core.config.models import InstantMeshConfig  # noqa: PLC0415 - lazy by design
+    return chain_weights(chain_config(name, described))
 
-    known = {entry.name for entry in fields(InstantMeshConfig)}
-    return chain_weights(load(InstantMeshConfig, {k: described[k] for k in known & {*described}}))
+
+def chain_config(
+    name: str, described: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> ChainConfig:
+    """The configuration of a system that loads weights, from what `describe_system` says of it.
+
+    Args:
+        name: of the system.
+        described: plain data; keys that are not of the chain are left out.
+        overrides: laid over it, `key.sub=value`.
+
+    Raises:
+        ConfigError: the system loads no weights, or an override is wrong.
+    """
+    schema = _SCHEMAS.get(name)
+    if schema is None:
+        raise ConfigError(
+            f"the system {name!r} loads no weights",
+            remedy=f"take one of {', '.join(_SCHEMAS)}",
+        )
+    known = {entry.name for entry in fields(schema)}
+    return load(schema, {key: described[key] for key in known & {*described}}, overrides)
+
+
+def teacher_config(name: str, preset: str, overrides: Sequence[str] = ()) -> InstantMeshConfig:
+    """The configuration of a chain that can be distilled. Raises `ConfigError` for others."""
+    if _SCHEMAS.get(_known(name)) is not InstantMeshConfig:
+        raise ConfigError(
+            f"system {name!r} is no chain that can be distilled",
+            remedy="set teacher.system=instantmesh",
+        )
+    return load(InstantMeshConfig, preset_path(name, preset), overrides)
 
 
 def _known(name: str) -> str:

@@ -1,29 +1,37 @@
 """The two models of a chain, loaded from wherever their weights are.
 
-A multi-view reference is a published pipeline, which goes through its adapter, or one safetensors
-file of our own. Reconstructors of any origin go through one adapter.
+A multi-view reference is published weights, which go through their adapter, or one safetensors file
+of our own. Reconstructors of any origin go through one adapter.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
+from torch import nn
 
-from geco_core.checkpoints.adapter import check_complete, skeleton
-from geco_core.checkpoints.families import bound_by, is_own
+from geco_core.checkpoints.configured import load_diffusion, load_multiview
+from geco_core.checkpoints.crm import load_crm
+from geco_core.checkpoints.families import ChainConfig, bound_by
 from geco_core.checkpoints.instantmesh import load_reconstructor
-from geco_core.checkpoints.safe import load_into, load_weights
-from geco_core.checkpoints.zero123plus import load_zero123plus
+from geco_core.checkpoints.loaded import LoadedModel, LoadedParts
+from geco_core.config.crm_system import CrmConfig
 from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import Fatal
+from geco_core.multiview.crm import CrmDiffusion
 from geco_core.multiview.zero123plus import Zero123Plus
+from geco_core.reconstruct.crm import CrmReconstructor
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import InstantNeRF
 
+V = TypeVar("V", bound=nn.Module)
+R = TypeVar("R", bound=nn.Module)
+
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Generic[V, R]):
     """Loaded models, where they came from, and the licences that bind what they make.
 
     Attributes:
@@ -33,14 +41,18 @@ class Chain:
         licences: SPDX identifiers, sorted.
     """
 
-    multiview: Zero123Plus
-    reconstructor: InstantMesh | InstantNeRF
+    multiview: V
+    reconstructor: R
     digest: str
     licences: tuple[str, ...]
 
 
-def load_chain(config: InstantMeshConfig, dtype: torch.dtype) -> Chain:
-    """Load both halves.
+InstantMeshChain = Chain[Zero123Plus, InstantMesh | InstantNeRF]
+CrmChain = Chain[CrmDiffusion, CrmReconstructor]
+
+
+def load_chain(config: InstantMeshConfig, dtype: torch.dtype) -> InstantMeshChain:
+    """Load both halves of the InstantMesh chain.
 
     Args:
         config: sizes and references.
@@ -50,47 +62,52 @@ def load_chain(config: InstantMeshConfig, dtype: torch.dtype) -> Chain:
     Raises:
         Fatal: a file is missing, damaged, of another digest, or not the configured model.
     """
+    _check_named(config)
     weights = config.weights
-    for name in ("multiview", "reconstructor"):
-        if not getattr(weights, name):
-            raise _missing(name)
-    views, first, stated = _load_multiview(config, dtype)
+    views = load_multiview(config, dtype)
     surface = load_reconstructor(
         weights.reconstructor,
         config.reconstructor,
         sha256=weights.reconstructor_sha256,
         dtype=torch.float32,
     )
+    return _chain(config, views, surface)
+
+
+def load_crm_chain(config: CrmConfig, dtype: torch.dtype) -> CrmChain:
+    """Load both halves of CRM; arguments and errors as `load_chain`."""
+    _check_named(config)
+    weights = config.weights
+    views = load_diffusion(config, dtype)
+    surface = load_crm(
+        weights.reconstructor,
+        config.reconstructor,
+        sha256=weights.reconstructor_sha256,
+        dtype=torch.float32,
+    )
+    return _chain(config, views, surface)
+
+
+def _chain(
+    config: ChainConfig, views: LoadedModel[V] | LoadedParts[V], surface: LoadedModel[R]
+) -> Chain[V, R]:
+    licence = config.weights.licence
     families = (surface.family,) if surface.family else ()
     licences = {
-        *bound_by(stated, (), weights.licence),
-        *bound_by(surface.licences, families, weights.licence),
+        *bound_by(views.licences, (), licence),
+        *bound_by(surface.licences, families, licence),
     }
+    first = views.sha256 if isinstance(views, LoadedModel) else views.digest
     digest = f"{first}+{surface.sha256}"
-    return Chain(views, surface.model, digest, tuple(sorted(licences)))
+    return Chain(views.model, surface.model, digest, tuple(sorted(licences)))
 
 
-def _load_multiview(
-    config: InstantMeshConfig, dtype: torch.dtype
-) -> tuple[Zero123Plus, str, tuple[str, ...]]:
-    """The model, its digest, and the licences that are known of its weights."""
-    weights = config.weights
-    if is_own(weights.multiview):
-        model = skeleton(lambda: Zero123Plus(config.multiview))
-        own = load_weights(weights.multiview, weights.multiview_sha256, dtype=dtype)
-        load_into(model, own, "the multi-view model", assign=True)
-        check_complete(model, "the multi-view model")
-        return model, own.sha256, own.licences
-    pins = {"unet": weights.multiview_sha256} if weights.multiview_sha256 else None
-    loaded = load_zero123plus(
-        weights.multiview, config.multiview, white_unet=weights.white_unet, pins=pins, dtype=dtype
-    )
-    return loaded.model, loaded.digest, loaded.licences
-
-
-def _missing(name: str) -> Fatal:
-    return Fatal(
-        f"no {name} weights are configured",
-        stage="load",
-        remedy=f"set model.weights.{name}; docs/guide/weights.md says where to get published ones",
-    )
+def _check_named(config: ChainConfig) -> None:
+    for name in ("multiview", "reconstructor"):
+        if not getattr(config.weights, name):
+            raise Fatal(
+                f"no {name} weights are configured",
+                stage="load",
+                remedy=f"set model.weights.{name}; "
+                "docs/guide/weights.md says where to get published ones",
+            )

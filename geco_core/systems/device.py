@@ -1,4 +1,5 @@
-"""How a chain is put on a device: precision, memory layout, compilation, CUDA graphs, TF32, budget.
+"""How a system is put on a device: precision, memory layout, compilation, CUDA graphs, TF32,
+budget.
 
 Every switch that cannot work where it is asked for is refused before anything is loaded, because a
 switch that is silently ignored makes a measurement wrong. Attention needs no switch: every network
@@ -13,19 +14,17 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from geco_core.config.models import InstantMeshConfig
-from geco_core.diffusion.codec import AutoencoderKLCodec
+from geco_core.config.placement import PlacementConfig
+from geco_core.diffusion.codec import AutoencoderKLCodec, LatentCodec
 from geco_core.diffusion.reference_attention import ARGUMENT, ReferenceWriter
 from geco_core.errors import ConfigError, Fatal
-from geco_core.multiview.zero123plus import Zero123Plus
-from geco_core.reconstruct.instantmesh import InstantMesh
-from geco_core.reconstruct.instantnerf import InstantNeRF
 
 GIGABYTE = 10**9
 Backend = str | Callable[..., Callable[..., Any]]
@@ -36,6 +35,21 @@ _MODES: dict[tuple[str, bool], str | None] = {
     ("max-autotune", False): "max-autotune-no-cudagraphs",
     ("max-autotune", True): "max-autotune",
 }
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What of a system goes to its device.
+
+    Attributes:
+        models: all of it.
+        convolutions: those with channels to bring last; tokens have none.
+        compiled: what is worth compiling: all but what runs once per condition.
+    """
+
+    models: tuple[nn.Module, ...]
+    convolutions: tuple[nn.Module, ...]
+    compiled: tuple[nn.Module, ...]
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:
@@ -72,7 +86,7 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def check_device(config: InstantMeshConfig, device: torch.device) -> None:
+def check_device(config: PlacementConfig, device: torch.device) -> None:
     """Refuse, before any weight is read, what this device can not do.
 
     Raises:
@@ -99,7 +113,7 @@ def check_device(config: InstantMeshConfig, device: torch.device) -> None:
         check_memory(torch.cuda.get_device_properties(device).total_memory, config)
 
 
-def check_memory(total_bytes: int, config: InstantMeshConfig) -> None:
+def check_memory(total_bytes: int, config: PlacementConfig) -> None:
     """Raise `Fatal` when a GPU of this size is smaller than the configuration's `memory_gb`.
 
     The total is compared and not what is free: a replica that takes a dead one's place may start
@@ -115,37 +129,33 @@ def check_memory(total_bytes: int, config: InstantMeshConfig) -> None:
 
 
 def place(
-    config: InstantMeshConfig,
+    config: PlacementConfig,
     device: torch.device,
-    multiview: Zero123Plus,
-    reconstructor: InstantMesh | InstantNeRF,
+    networks: Networks,
     *,
     backend: Backend = "inductor",
 ) -> None:
-    """Put both models on the device in evaluation mode, laid out and compiled as configured.
+    """Put the models on the device in evaluation mode, laid out and compiled as configured.
 
     Parameters keep their names and precision.
 
     Args:
         config: with the switches.
         device: where to.
-        multiview: changed in place.
-        reconstructor: changed in place.
+        networks: changed in place.
         backend: of the compiler: what turns captured graphs into functions.
     """
-    for model in (multiview, reconstructor):
+    for model in networks.models:
         model.eval().to(device)
     wanted = config.channels_last
     if wanted == "always" or (wanted == "auto" and device.type == "cuda"):
-        # Only modules of convolutions: tokens have no channels to bring last.
-        convolutions: tuple[nn.Module, ...] = (multiview.unet, multiview.codec)
-        for module in convolutions:
+        for module in networks.convolutions:
             # torch's overloads leave this form out.
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if config.compile == "none":
         return
     mode = _MODES[config.compile, config.cuda_graphs]
-    for module in _large_networks(multiview, reconstructor):
+    for module in networks.compiled:
         compile_forward(module, mode=mode, graphs=config.cuda_graphs, backend=backend)
 
 
@@ -195,15 +205,11 @@ def tf32(*, allowed: bool) -> Iterator[None]:
             flag.allow_tf32 = was_allowed
 
 
-def _large_networks(
-    multiview: Zero123Plus, reconstructor: InstantMesh | InstantNeRF
-) -> list[nn.Module]:
-    """What is worth compiling: all but the towers, which run once per condition."""
-    codec = multiview.codec
-    convolutions: list[nn.Module] = [multiview.unet]
+def codec_halves(codec: LatentCodec) -> tuple[nn.Module, ...]:
+    """Encoder and decoder of an autoencoder, for compilation; a closed-form codec has none."""
     if isinstance(codec, AutoencoderKLCodec):
-        convolutions += [codec.vae.encoder, codec.vae.decoder]
-    return [*convolutions, reconstructor.encoder, reconstructor.transformer]
+        return (codec.vae.encoder, codec.vae.decoder)
+    return ()
 
 
 def _check_compiler(*, on_gpu: bool) -> None:

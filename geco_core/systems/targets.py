@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from geco_core.config.distill import TargetsConfig
-from geco_core.config.load import fingerprint, load, preset_path, to_dict
-from geco_core.config.models import InstantMeshConfig
+from geco_core.config.load import fingerprint, load, to_dict
 from geco_core.distill.target_address import deciding, noise_seeds, target_condition
 from geco_core.distill.targets import MadeTarget, TargetMaker, check_teacher
-from geco_core.errors import BadItem, Reason
+from geco_core.errors import BadItem
+from geco_core.systems import teacher_config
+from geco_core.systems.images import image_of
 from geco_core.systems.instantmesh import InstantMeshSystem, build_chain
 from geco_core.types import Condition, Generated, Item
 
@@ -88,15 +89,7 @@ class TargetsSystem:
         return dict(self._maker.timing)
 
     def _pixels(self, condition: Condition) -> np.ndarray:
-        if condition.rgba is None:
-            raise BadItem(
-                "targets are made from images, not prompts",
-                reason=Reason.UNSUPPORTED_INPUT,
-                remedy="give the manifest an image column",
-                item_id=condition.item_id,
-                stage="multiview",
-            )
-        return target_condition(condition.rgba, self._teacher.config.multiview)
+        return target_condition(image_of(condition), self._teacher.config.multiview)
 
 
 def build_targets(preset: str, overrides: Sequence[str]) -> TargetsSystem:
@@ -118,7 +111,7 @@ def describe_targets(preset: str, overrides: Sequence[str]) -> Mapping[str, Any]
     Raises `ConfigError`.
     """
     own, words = _split(overrides)
-    config = load(InstantMeshConfig, preset_path(own.teacher, preset), words)
+    config = teacher_config(own.teacher, preset, words)
     check_teacher(config)
     return to_dict(config) | {"teacher": own.teacher, "targets": deciding(own.targets)}
 

@@ -37,8 +37,9 @@ class CrmCacheSpec:
         examples: n.
         view_size: S.
         condition_size: C.
-        render_condition_size: pixels per side that the condition is rendered at before framing.
-        foreground_ratio: of the framed condition, see `CrmDiffusionConfig`.
+        render_condition_size: pixels per side that the condition is rendered at before it is
+            prepared.
+        foreground_ratio: of the condition, see `CrmDiffusionConfig`.
         sdf_points: P, the first half near the surface, the second uniform.
         color_points: Q.
         version: raised by hand when the same numbers give other rows.
@@ -49,7 +50,7 @@ class CrmCacheSpec:
     view_size: int = 64
     condition_size: int = 64
     render_condition_size: int = 128
-    foreground_ratio: float = 0.85
+    foreground_ratio: float = 0.0
     sdf_points: int = 1024
     color_points: int = 512
     version: int = 1
@@ -80,12 +81,15 @@ class CrmCacheSpec:
         assert example.ortho_views is not None
         assert example.ortho_maps is not None
         views, ccms = canonical_views(example.ortho_views, example.ortho_maps)
-        framed = prepare_image(resize_foreground(example.condition, self.foreground_ratio))
+        rgba = example.condition
+        if self.foreground_ratio:
+            rgba = resize_foreground(rgba, self.foreground_ratio)
+        prepared = prepare_image(rgba)
         size = (self.condition_size, self.condition_size)
         points = canonical_points(torch.from_numpy(example.sdf_points))
         return {
             "condition": np.asarray(
-                Image.fromarray(framed).resize(size, Image.Resampling.BILINEAR)
+                Image.fromarray(prepared).resize(size, Image.Resampling.BILINEAR)
             ),
             "views": _levels(views),
             "ccms": _levels(ccms),

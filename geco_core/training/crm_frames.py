@@ -38,7 +38,8 @@ Stage = Literal["views", "ccm"]
 class CrmFramesTaskConfig:
     """Batches, draws and the evaluation.
 
-    `degrade_share` of the objects show stage 2 blurred and noisy views: it will read generated ones.
+    `degrade_share` of the objects show stage 2 blurred and noisy views: it will read generated
+    ones.
     """
 
     batch_size: int = 8

@@ -2,11 +2,12 @@
 
 Stages, each resumable, each a pure function of seeds and the configuration:
 
-    cache -> { views | ccm | reconstructor } -> samples -> finetune -> export
+    cache -> { views | ccm | reconstructor } -> samples -> finetune -> render -> export
 
 The two diffusion stages and the reconstructor are independent: coordinate maps are learnt from true
 views, the reconstructor from true views and maps. `finetune` continues the reconstructor on a
-mixture of true inputs and what the two stages made of training conditions.
+mixture of true inputs and what the two stages made of training conditions; `render` goes on with
+renders of its meshes as the published training does.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from geco_core.checkpoints.legacy import load_tensors
 from geco_core.config import load as config_load
 from geco_core.config.crm_system import CrmConfig
 from geco_core.diffusion.codec import PatchCodec
 from geco_core.errors import Fatal
-from geco_core.multiview.crm import CrmDiffusion
+from geco_core.multiview.crm import CrmDiffusion, CrmFrames
 from geco_core.reconstruct.crm import CrmReconstructor
 from geco_core.training.cache import Progress
 from geco_core.training.crm_examples import CrmCacheSpec, CrmExamples, ensure_crm_examples
@@ -32,9 +34,20 @@ from geco_core.training.crm_reconstructor import (
     CrmTaskConfig,
     neutral_heads,
 )
+from geco_core.training.crm_render_task import CrmRenderTask, CrmRenderTaskConfig
+from geco_core.training.crm_samples import sample_examples
 from geco_core.training.loop import LoopConfig, Report, train
 
-STAGES = ("cache", "views", "ccm", "reconstructor")
+# Stages of a wave run at once, each as a process of one thread.
+WAVES = (
+    ("cache",),
+    ("views", "reconstructor"),
+    ("ccm",),
+    ("samples",),
+    ("finetune",),
+    ("render",),
+)
+STAGES = tuple(stage for wave in WAVES for stage in wave)
 
 
 @dataclass(frozen=True)
@@ -47,13 +60,13 @@ class CrmRecipeConfig:
     codec_rows: int = 300
     views: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=9_000, learning_rate=1.2e-3, decay_steps=6_000, ema_decay=0.9985
+            steps=7_000, learning_rate=1.2e-3, decay_steps=4_000, ema_decay=0.9985
         )
     )
     views_task: CrmFramesTaskConfig = field(default_factory=CrmFramesTaskConfig)
     ccm: LoopConfig = field(
         default_factory=lambda: LoopConfig(
-            steps=8_000, learning_rate=1.2e-3, decay_steps=6_000, ema_decay=0.9985
+            steps=4_500, learning_rate=1.2e-3, decay_steps=3_000, ema_decay=0.9985
         )
     )
     ccm_task: CrmFramesTaskConfig = field(default_factory=CrmFramesTaskConfig)
@@ -67,6 +80,31 @@ class CrmRecipeConfig:
         )
     )
     reconstructor_task: CrmTaskConfig = field(default_factory=CrmTaskConfig)
+    sample_rows: int = 1_600
+    heldout_samples: int = 48
+    finetune: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=800,
+            learning_rate=4e-4,
+            warmup_steps=50,
+            decay_steps=700,
+            ema_decay=0.998,
+            evaluate_every=400,
+        )
+    )
+    finetune_task: CrmTaskConfig = field(default_factory=CrmTaskConfig)
+    render: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=500,
+            batch_size=4,
+            learning_rate=3e-4,
+            warmup_steps=20,
+            decay_steps=450,
+            ema_decay=0.99,
+            evaluate_every=250,
+        )
+    )
+    render_task: CrmRenderTaskConfig = field(default_factory=CrmRenderTaskConfig)
 
 
 class CrmWorkspace:
@@ -105,12 +143,30 @@ class CrmWorkspace:
             codec.fit(torch.cat([views.flatten(0, 1), maps.flatten(0, 1)]))
         return model
 
+    def trained_diffusion(self, train_examples: CrmExamples) -> CrmDiffusion:
+        """With the weights of the stages `views` and `ccm`."""
+        model = self.new_diffusion(train_examples)
+        model.views.load_state_dict(load_tensors(self.weights("views")))
+        model.ccm.load_state_dict(load_tensors(self.weights("ccm")))
+        return model.eval()
+
     def new_reconstructor(self) -> CrmReconstructor:
         """Freshly initialised, its first shape a ball."""
         torch.manual_seed(self.recipe.seed + 1)
         model = CrmReconstructor(self.config.reconstructor)
         neutral_heads(model)
         return model
+
+    def trained_reconstructor(self, stage: str) -> CrmReconstructor:
+        """With the weights that a stage left."""
+        model = self.new_reconstructor()
+        model.load_state_dict(load_tensors(self.weights(stage)))
+        return model
+
+    def samples(self, split: str) -> CrmFrames:
+        """What the stage `samples` made of a split."""
+        made = load_tensors(self.weights("samples"))
+        return CrmFrames(made[f"{split}_views"], made[f"{split}_ccms"])
 
     def weights(self, stage: str) -> Path:
         """The finished weights of a stage (float32 averages); where the file is, it is done."""
@@ -140,6 +196,9 @@ def run_crm_stage(
         "views": lambda: _frames(space, "views", train_examples, heldout, report, evaluated),
         "ccm": lambda: _frames(space, "ccm", train_examples, heldout, report, evaluated),
         "reconstructor": lambda: _reconstructor(space, train_examples, heldout, report, evaluated),
+        "samples": lambda: _samples(space, train_examples, heldout, progress),
+        "finetune": lambda: _finetune(space, train_examples, heldout, report, evaluated),
+        "render": lambda: _render(space, train_examples, heldout, report, evaluated),
     }
     torch.save(runners[stage](), space.weights(stage))
 
@@ -181,3 +240,57 @@ def _reconstructor(
     task = CrmReconstructorTask(space.new_reconstructor(), train_examples, heldout, config)
     loop = replace(recipe.reconstructor, seed=recipe.seed)
     return train(task, loop, space.folder / "reconstructor", report, evaluated)
+
+
+def _samples(
+    space: CrmWorkspace, train_examples: CrmExamples, heldout: CrmExamples, progress: Progress
+) -> dict[str, Tensor]:
+    """`SPLIT_views` and `SPLIT_ccms`, see `CrmFrames`."""
+    model, recipe = space.trained_diffusion(train_examples), space.recipe
+    made: dict[str, Tensor] = {}
+    for split, examples, wanted in (
+        ("train", train_examples, recipe.sample_rows),
+        ("heldout", heldout, recipe.heldout_samples),
+    ):
+        count, folder = min(wanted, len(examples)), space.folder / "samples" / split
+        frames = sample_examples(model, examples, count, folder, progress)
+        made |= {f"{split}_views": frames.views, f"{split}_ccms": frames.ccms}
+    return made
+
+
+def _finetune(
+    space: CrmWorkspace,
+    train_examples: CrmExamples,
+    heldout: CrmExamples,
+    report: Report,
+    evaluated: Report,
+) -> dict[str, Tensor]:
+    seed, loop = space.recipe.seed + 2, space.recipe.finetune
+    config = replace(space.recipe.finetune_task, batch_size=loop.batch_size, seed=seed)
+    task = CrmReconstructorTask(
+        space.trained_reconstructor("reconstructor"),
+        train_examples,
+        heldout,
+        config,
+        space.samples("train"),
+    )
+    return train(task, replace(loop, seed=seed), space.folder / "finetune", report, evaluated)
+
+
+def _render(
+    space: CrmWorkspace,
+    train_examples: CrmExamples,
+    heldout: CrmExamples,
+    report: Report,
+    evaluated: Report,
+) -> dict[str, Tensor]:
+    seed, loop = space.recipe.seed + 3, space.recipe.render
+    task = CrmRenderTask(
+        space.trained_reconstructor("finetune"),
+        train_examples,
+        heldout,
+        replace(space.recipe.render_task, batch_size=loop.batch_size, seed=seed),
+        space.samples("train"),
+        space.samples("heldout"),
+    )
+    return train(task, replace(loop, seed=seed), space.folder / "render", report, evaluated)

@@ -16,29 +16,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from geco_core.multiview.crm import CrmFrames
 from geco_core.reconstruct.crm import CrmReconstructor
-from geco_core.training.cache import epoch_rows
+from geco_core.training.crm_batches import CrmInputs, draw_points, model_point_loss
 from geco_core.training.crm_examples import CrmExamples
-from geco_core.training.point_loss import point_loss
+from geco_core.training.point_loss import PointLossWeights
 
 
 @dataclass(frozen=True)
-class CrmTaskConfig:
+class CrmTaskConfig(PointLossWeights):
     """Batches, and the weights of `point_loss`.
 
-    `coordinate_maps` off zeroes them: the ablation, at the same sizes and costs.
+    `sample_share` of every batch reads generated inputs where there are any. `coordinate_maps` off
+    zeroes them: the ablation, at the same sizes and costs.
     """
 
     batch_size: int = 8
     sdf_points: int = 512
     color_points: int = 256
-    sdf_clamp: float = 0.25
-    sdf_weight: float = 4.0
-    occupancy_weight: float = 0.5
-    occupancy_width: float = 0.03
-    surface_weight: float = 1.0
-    color_l1_weight: float = 3.0
-    color_mse_weight: float = 15.0
+    sample_share: float = 0.5
     coordinate_maps: bool = True
     seed: int = 0
     evaluate_objects: int = 96
@@ -51,8 +47,16 @@ def neutral_heads(model: CrmReconstructor) -> None:
         nn.init.zeros_(head.last.bias)
 
 
+def without_maps(images: Tensor) -> Tensor:
+    """Inputs [B, 12, S, 3 S] with zeros for coordinate maps: the ablation."""
+    return torch.cat([images[:, :6], torch.zeros_like(images[:, 6:])], dim=1)
+
+
 class CrmReconstructorTask:
-    """Loss and evaluation of a `CrmReconstructor` on procedural examples."""
+    """Loss and evaluation of a `CrmReconstructor` on procedural examples.
+
+    `samples`, when given, are generated inputs of the first training rows, see `CrmInputs`.
+    """
 
     def __init__(
         self,
@@ -60,24 +64,22 @@ class CrmReconstructorTask:
         train: CrmExamples,
         heldout: CrmExamples,
         config: CrmTaskConfig,
+        samples: CrmFrames | None = None,
     ) -> None:
         self.model = model
         self._train, self._heldout, self._config = train, heldout, config
+        self._inputs = CrmInputs(
+            train, config.batch_size, config.seed, samples, config.sample_share
+        )
 
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         """See `point_loss`."""
-        cfg, data = self._config, self._train
-        rows = epoch_rows(len(data), cfg.batch_size, step, cfg.seed)
-        near = torch.randperm(data.spec.sdf_points, generator=generator)[: cfg.sdf_points]
-        seen = torch.randperm(data.spec.color_points, generator=generator)[: cfg.color_points]
-        images = self._masked(data.inputs(rows))
+        cfg = self._config
+        rows, images = self._inputs.batch(step)
+        targets = draw_points(self._train, rows, cfg.sdf_points, cfg.color_points, generator)
+        images = self._masked(images)
         planes = self.model.forward_planes(images, torch.randn(images.shape, generator=generator))
-        points_BP3, target_BP = data.sdf(rows, near)
-        surface_BP3, color_BP3 = data.colors(rows, seen)
-        everywhere_BP3 = torch.cat([points_BP3, surface_BP3], dim=1)
-        sdf_BP = -self.model.decoder.field(planes, everywhere_BP3)
-        rgb_BP3 = self.model.decoder.rgb(planes, surface_BP3)
-        return point_loss(cfg, sdf_BP, target_BP, rgb_BP3, color_BP3)
+        return model_point_loss(self.model, planes, targets, cfg)
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
         """IoU on uniform held-out points and surface-colour PSNR (dB)."""
@@ -110,4 +112,4 @@ class CrmReconstructorTask:
     def _masked(self, images: Tensor) -> Tensor:
         if self._config.coordinate_maps:
             return images
-        return torch.cat([images[:, :6], torch.zeros_like(images[:, 6:])], dim=1)
+        return without_maps(images)

@@ -1,6 +1,7 @@
 """Trained micro weights as small safetensors, installed in the package and pinned by digest.
 
-The teacher chain's are float16; the distilled chain's are differences to them.
+The teacher chain's are float16, the distilled chain's are differences to them, and CRM's take 8
+bits each (`geco_core.checkpoints.quantised`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -16,13 +17,17 @@ from safetensors.torch import save_file
 
 from geco_core.checkpoints.difference import Base, save_difference
 from geco_core.checkpoints.legacy import load_tensors
+from geco_core.checkpoints.quantised import save_quantised
 from geco_core.checkpoints.safe import load_weights
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import Fatal
+from geco_core.training.crm_recipe import CrmWorkspace
 from geco_core.training.recipe import Workspace
 
 PARTS = ("multiview", "reconstructor")
+LICENCE = "Apache-2.0"
+CRM_RECONSTRUCTOR_STAGES = ("render", "finetune", "reconstructor")
 
 
 def file_name(system: str, part: str) -> str:
@@ -40,30 +45,57 @@ def export_weights(space: Workspace, target: Path) -> Path:
     """
     target.mkdir(parents=True, exist_ok=True)
     # One metadata entry: safetensors writes several in no fixed order.
-    origin = {"recipe": config_load.to_dict(space.recipe), "licence": "Apache-2.0"}
+    origin = {"recipe": config_load.to_dict(space.recipe), "licence": LICENCE}
     metadata = {"origin": json.dumps(origin, sort_keys=True)}
-    for name, stages in (
+    for part, stages in (
         ("multiview", ("noised",)),
         ("reconstructor", ("finetune", "reconstructor")),
     ):
-        path = next((space.weights(s) for s in stages if space.weights(s).is_file()), None)
-        if path is None:
-            raise Fatal(
-                f"{name} is not trained in {space.folder}",
-                stage="export",
-                remedy="run train-micro to its end",
-            )
-        state = load_tensors(path)
         halves = {
             k: v.half().contiguous() if v.dtype.is_floating_point else v.contiguous()
-            for k, v in state.items()
+            for k, v in load_tensors(_finished(space, part, stages)).items()
         }
-        save_file(
-            halves,
-            target / file_name("instantmesh", name),
-            metadata=metadata,
-        )
+        save_file(halves, target / file_name("instantmesh", part), metadata=metadata)
     return target
+
+
+def export_crm_weights(space: CrmWorkspace, target: Path) -> Path:
+    """Write the finished stages as `target/*.safetensors` in 8 bits, with their provenance.
+
+    The reconstructor is the one of the last stage that trained it.
+
+    Raises:
+        Fatal: a stage has no finished weights.
+    """
+    for stage in ("views", "ccm"):
+        _finished(space, "multiview", (stage,))
+    surface = load_tensors(_finished(space, "reconstructor", CRM_RECONSTRUCTOR_STAGES))
+    train_examples, _ = space.caches(2, _quiet)
+    states = {
+        "multiview": space.trained_diffusion(train_examples).state_dict(),
+        "reconstructor": surface,
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    recipe = config_load.to_dict(space.recipe)
+    for part in PARTS:
+        save_quantised(target / file_name("crm", part), states[part], (LICENCE,), recipe=recipe)
+    return target
+
+
+def _quiet(done: int, total: int) -> None:
+    """The examples are there already."""
+
+
+def _finished(space: Workspace | CrmWorkspace, part: str, stages: Sequence[str]) -> Path:
+    """The weights of the first of these stages that is finished. Raises `Fatal`."""
+    path = next((space.weights(s) for s in stages if space.weights(s).is_file()), None)
+    if path is None:
+        raise Fatal(
+            f"{part} is not trained in {space.folder}",
+            stage="export",
+            remedy="run train-micro to its end",
+        )
+    return path
 
 
 def export_differences(student: Mapping[str, Path], target: Path) -> Path:

@@ -66,6 +66,23 @@ class FrameErrors:
     last: int
 
 
+@dataclass(frozen=True)
+class FrameDraws:
+    """What one step draws.
+
+    Attributes:
+        times: of every frame, int64 [B, F] on the CPU.
+        noise: N(0, 1), like the targets.
+        dropped: objects without their condition, bool [B] on the CPU.
+        last: how many of the first objects stand at the last timestep.
+    """
+
+    times: Tensor
+    noise: Tensor
+    dropped: Tensor
+    last: int = 0
+
+
 def frame_loss(
     model: ImageDream, batch: FrameBatch, config: FrameLossConfig, generator: torch.Generator
 ) -> FrameErrors:
@@ -77,11 +94,25 @@ def frame_loss(
         config: what is drawn.
         generator: on the CPU; the draws depend on it and on the batch's shape alone.
     """
-    clean = batch.targets.float()
+    clean = batch.targets
     objects, frames = clean.shape[:2]
     t_BF, last = _times(model, objects, frames, config, generator)
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    noise = torch.randn(clean.shape, generator=generator)
     dropped_B = torch.rand(objects, generator=generator) < config.condition_dropout
+    return frame_errors(model, batch, FrameDraws(t_BF, noise, dropped_B, last))
+
+
+def frame_errors(model: ImageDream, batch: FrameBatch, draws: FrameDraws) -> FrameErrors:
+    """Errors of one batch with draws in hand.
+
+    Args:
+        model: the network.
+        batch: of B objects, on the network's device.
+        draws: of the same shape.
+    """
+    clean, t_BF, dropped_B = batch.targets.float(), draws.times, draws.dropped
+    frames = clean.shape[1]
+    noise = draws.noise.to(clean)
     condition = drop_conditions(batch.condition, dropped_B) if dropped_B.any() else batch.condition
     schedule = model.config.schedule
     abar = abar_table(schedule)[t_BF][..., None, None, None].to(clean)
@@ -94,7 +125,7 @@ def frame_loss(
     rows = model.rows(condition, frame_cameras(model.config.rig).to(clean), guidance=False)
     found = model.predict(noisy.flatten(0, 1), t_BF.flatten().to(clean.device), rows)
     errors = (found.unflatten(0, t_BF.shape)[:, :frames] - target).square()
-    return FrameErrors(errors.mean(dim=(1, 2, 3, 4)), last)
+    return FrameErrors(errors.mean(dim=(1, 2, 3, 4)), draws.last)
 
 
 def drop_conditions(condition: ObjectCondition, dropped_B: Tensor) -> ObjectCondition:

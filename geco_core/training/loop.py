@@ -54,8 +54,8 @@ class LoopConfig:
         return self.learning_rate * rise * fall
 
 
-class Task(Protocol):
-    """What the loop trains: a module, a loss per step, an evaluation of the EMA weights."""
+class Trainable(Protocol):
+    """A module and a loss per step."""
 
     @property
     def model(self) -> nn.Module:
@@ -65,6 +65,10 @@ class Task(Protocol):
     def loss(self, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         """Loss of the batch that belongs to `step`; `generator` is seeded by (run seed, step)."""
         ...
+
+
+class Task(Trainable, Protocol):
+    """What the loop trains: a module, a loss per step, an evaluation of the EMA weights."""
 
     def evaluate(self, step: int, folder: Path) -> Mapping[str, float]:
         """Numbers on held-out objects, with the EMA weights in place.
@@ -130,13 +134,13 @@ def train(
         Fatal: the loss became non-finite, or the checkpoint does not fit the model.
     """
     torch.manual_seed(config.seed)  # dropout inside third-party modules draws from this generator
-    optimizer = _optimizer(task.model, config)
+    optimizer = make_optimizer(task.model, config)
     ema = Ema(task.model, config.ema_decay)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     meter = _Meter(config, report)
     for step in range(_resume(checkpoint, task.model, ema, optimizer), config.steps):
-        meter.add(step, _step(task, config, step, optimizer))
+        meter.add(step, train_step(task, config, step, optimizer, config.rate(step)))
         ema.update(task.model, step)
         done, last = step + 1, step + 1 == config.steps
         if done % config.checkpoint_every == 0 or last:
@@ -147,7 +151,8 @@ def train(
     return {k: v.detach().clone() for k, v in ema.shadow.items()}
 
 
-def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    """AdamW without weight decay on biases, norms and other vectors."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
@@ -157,11 +162,19 @@ def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
 
 
-def _step(
-    task: Task, config: LoopConfig, step: int, optimizer: torch.optim.Optimizer
+def train_step(
+    task: Trainable,
+    config: LoopConfig,
+    step: int,
+    optimizer: torch.optim.Optimizer,
+    rate: float,
 ) -> dict[str, float]:
+    """One update at learning rate `rate`: the loss, its parts and the norm of the gradient.
+
+    Raises `Fatal` when the loss is not finite.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = config.rate(step)
+        group["lr"] = rate
     generator = torch.Generator().manual_seed(_mix(config.seed, step))
     task.model.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):

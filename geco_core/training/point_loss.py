@@ -6,6 +6,7 @@ Legend: B batch, P points in space, Q points on the surface.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch.nn.functional as F
@@ -49,6 +50,19 @@ class PointWeights(Protocol):
     def color_mse_weight(self) -> float:
         """Of the mean squared colour error."""
         ...
+
+
+@dataclass(frozen=True)
+class PointLossWeights:
+    """`PointWeights` in CRM's frame, weighted towards colours, which its network learns last."""
+
+    sdf_clamp: float = 0.25
+    sdf_weight: float = 4.0
+    occupancy_weight: float = 0.5
+    occupancy_width: float = 0.03
+    surface_weight: float = 1.0
+    color_l1_weight: float = 3.0
+    color_mse_weight: float = 15.0
 
 
 def point_loss(

@@ -35,7 +35,15 @@ from geco_core.training.loop import LoopConfig, Report, train
 from geco_core.training.multiview import MultiViewTask, MultiViewTaskConfig
 from geco_core.training.reconstructor import ReconstructorTask, ReconstructorTaskConfig
 
-STAGES = ("cache", "multiview", "reconstructor", "teacher_views", "finetune", "noised")
+# Stages of a wave run at once, each as a process of one thread.
+WAVES = (
+    ("cache",),
+    ("multiview", "reconstructor"),
+    ("teacher_views",),
+    ("finetune",),
+    ("noised",),
+)
+STAGES = tuple(stage for wave in WAVES for stage in wave)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.types import Condition, Item
 from infra.storage import LocalStorage
 from infra.targets import TargetTable
-from tests.geco_core.distill.conftest import tiny_config
 from tests.support.tiny_chain import FOV, RENDER_SIZE, tiny_target, write_targets
+from tests.support.tiny_models import TINY_PATCH_VIEWS
 
 
 @pytest.fixture(scope="module")
 def model() -> Zero123Plus:
     torch.manual_seed(0)
-    return Zero123Plus(tiny_config())
+    return Zero123Plus(TINY_PATCH_VIEWS)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,7 @@ def test_empty_and_foreign_targets_are_refused(model: Zero123Plus) -> None:
     with pytest.raises(Fatal, match="no teacher targets"):
         TargetData(FewTargets(0), model, pairs=False)
     torch.manual_seed(0)
-    other = Zero123Plus(tiny_config())
-    object.__setattr__(other.config, "condition_size", 32)
+    other = Zero123Plus(replace(TINY_PATCH_VIEWS, condition_size=32))
     with pytest.raises(ConfigError, match="16 pixels, the teacher reads 32"):
         TargetData(FewTargets(1), other, pairs=False)
 

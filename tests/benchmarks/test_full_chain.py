@@ -17,7 +17,7 @@ from geco_core.config.models import SamplerConfig
 from geco_core.imaging.framing import condition_pixels
 from geco_core.multiview.generate import generate_views
 from geco_core.multiview.zero123plus import Zero123Plus
-from tests.geco_core.checkpoints.published import TINY_VIEWS
+from tests.support.tiny_models import TINY_VIEWS
 
 
 def saved(folder: Path, side: str) -> Path:

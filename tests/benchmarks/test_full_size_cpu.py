@@ -8,11 +8,14 @@ import torch
 
 from benchmarks.full_size_cpu import generate, watched
 from benchmarks.peaks import Stages
-from benchmarks.random_weights import write_published
+from benchmarks.random_weights import write_published, write_published_crm
 from geco_core.config.load import to_dict
 from geco_core.config.run import model_overrides
 from geco_core.systems.instantmesh import InstantMeshSystem
 from tests.geco_core.checkpoints.published import TINY_VIEWS, tiny_reconstructor
+from tests.geco_core.checkpoints.published_crm import tiny_crm_chain
+from tests.geco_core.multiview.crm_models import CRM
+from tests.geco_core.reconstruct.crm_models import TINY
 
 
 def test_random_weights_go_through_the_whole_chain(tmp_path: Path) -> None:
@@ -27,6 +30,17 @@ def test_random_weights_go_through_the_whole_chain(tmp_path: Path) -> None:
     assert result["row_seconds"]["multiview"] > 0
     assert result["row_seconds"]["finish"] > 0
     assert result["mesh"]["n_faces"] > 500
+
+
+def test_random_weights_of_crm_go_through_it_too(tmp_path: Path) -> None:
+    write_published_crm(tmp_path / "weights", CRM, TINY, seed=0)
+    words = [f"model.{line}" for line in model_overrides(tiny_crm_chain())]
+    words += ["finish_isolation=inline", "thumbnail_size=0"]
+    result = generate(tmp_path / "weights", tmp_path, words, "crm")
+    stages = {"load", "prepare", "views", "ccm", "reconstruct", "extract"}
+    assert set(result["stages"]) == stages
+    assert result["row_seconds"]["multiview"] > 0
+    assert result["mesh"]["n_faces"] > 100
 
 
 def test_watching_ends_with_its_block() -> None:

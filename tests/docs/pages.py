@@ -115,19 +115,22 @@ def in_shell(command: str) -> Transcript:
 
 
 def run_page(
-    chosen: Sequence[Block], settings: Mapping[str, Any], geco: Callable[[str], Transcript]
+    chosen: Sequence[Block],
+    settings: Mapping[str, Mapping[str, Any]],
+    geco: Callable[[str], Transcript],
 ) -> list[Transcript]:
     """Run blocks one after the other in the working folder; an error ends the test.
 
     Args:
         chosen: of a page, in order.
-        settings: laid over every YAML file.
+        settings: by system, laid over every YAML file.
         geco: runs a `geco` command.
     """
     done: list[Transcript] = []
     for block in chosen:
         if block.language == "yaml":
-            text = yaml.safe_dump(_over(yaml.safe_load(block.text), settings))
+            written = yaml.safe_load(block.text)
+            text = yaml.safe_dump(_over(written, settings[written["system"]]))
             Path(block.file_name).write_text(text)
         elif block.language == "python":
             exec(compile(block.text, "page", "exec"), {})

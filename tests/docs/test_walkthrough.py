@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from geco_core.checkpoints.families import INSTANTMESH_REPOSITORY, REPOSITORY
+from geco_core.checkpoints.families import CRM_REPOSITORY, INSTANTMESH_REPOSITORY, REPOSITORY
 from geco_core.config.load import build
 from geco_core.config.run import RunConfig, model_overrides
 from geco_core.systems import describe_system
@@ -31,13 +31,21 @@ from tests.docs.pages import (
     write_programs,
 )
 from tests.geco_core.checkpoints.published import tiny_chain, write_chain
+from tests.geco_core.checkpoints.published_crm import tiny_crm_chain, write_crm
 from tests.support.s3_servers import S3Server, moto_server
 
 PAGE = Path(__file__).parents[2] / "docs/guide/walkthrough.md"
 ALL = blocks(PAGE)
 WITHOUT_DUCKDB = [block for block in ALL if "duckdb" not in block.text]
-TINY: dict[str, Any] = {"model": tiny_chain(), "shard_size": 8, "workers": 1}
-INLINE = {**TINY, "engine": "inline", "finish_isolation": "inline"}
+MODELS = {"instantmesh": tiny_chain(), "crm": tiny_crm_chain()}
+TINY: dict[str, dict[str, Any]] = {
+    system: {"model": model, "shard_size": 8, "workers": 1} for system, model in MODELS.items()
+}
+INLINE = {
+    system: {**settings, "engine": "inline", "finish_isolation": "inline"}
+    for system, settings in TINY.items()
+}
+REPOSITORIES = (REPOSITORY, INSTANTMESH_REPOSITORY, CRM_REPOSITORY)
 CHAIRS, LAMPS, BROKEN = 20, 4, "chair-05"
 
 
@@ -75,12 +83,13 @@ def reader(folder: Path) -> None:
 
 
 def walk(
-    folder: Path, geco: Callable[[str], Transcript], settings: dict[str, Any]
+    folder: Path, geco: Callable[[str], Transcript], settings: dict[str, dict[str, Any]]
 ) -> Iterator[Walk]:
     """Run the page in an empty folder beside a server of its own."""
     standins, home = folder / "standins", folder / "home"
     write_chain(folder / "made")
-    for repo in (REPOSITORY, INSTANTMESH_REPOSITORY):
+    write_crm(folder / "made/CRM")
+    for repo in REPOSITORIES:
         shutil.copytree(folder / "made" / repo.partition("/")[2], standins / repo)
     write_programs(folder / "bin")
     home.mkdir()
@@ -110,6 +119,9 @@ def check_what_is_printed(walked: Walk) -> None:
     assert len(list((walked.folder / "dataset/glb").glob("*.glb"))) == total
     for line in ("unet: 208 tensors", "CC-BY-NC-4.0", "reconstructor"):
         assert line in walked.output("geco doctor --config run.yaml")
+    assert f"{LAMPS} of {LAMPS} items: {LAMPS} done" in walked.output("geco generate --config crm")
+    for line in (" views: ", " ccm: ", "the CRM reconstructor", "CreativeML-OpenRAIL++-M"):
+        assert line in walked.output("geco doctor --config crm.yaml")
 
 
 def check_licences_and_identities(walked: Walk) -> None:
@@ -166,10 +178,14 @@ def test_the_page_means_the_published_chain() -> None:
         if block.language == "yaml":
             run = build(RunConfig, yaml.safe_load(block.text))
             full = describe_system(run.system, run.preset, model_overrides(run.model))
+            if run.system == "crm":
+                assert full["diffusion"]["ccm_sampler"]["steps"] == 50
+                assert full["extraction"]["grid_res"] == 80
+                continue
             assert full["sampler"]["steps"] == 75
             assert full["reconstructor"]["transformer_layers"] == 16
     text = PAGE.read_text()
-    for repo in (REPOSITORY, INSTANTMESH_REPOSITORY):
+    for repo in REPOSITORIES:
         assert f"hf download {repo} " in text
     assert {block.language for block in ALL} == {"bash", "yaml", "python"}
 

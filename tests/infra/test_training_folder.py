@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from geco_core.errors import Fatal
+from infra.storage import LocalStorage
 from infra.training_folder import (
     has_weights,
     last_event,
@@ -53,6 +55,34 @@ def test_steps_made_again_are_told_once() -> None:
     ]  # fmt: skip
     assert last_event(storage, "train")["numbers"] == {"loss": 1.0}
     assert last_event(storage, "damaged") is None
+
+
+def test_what_is_damaged_or_gone_is_passed_over() -> None:
+    storage = MemoryStorage()
+    put_events(storage, [event("train", 2), event("train", 4)])
+    whole = storage.get("events/step-000004.jsonl")
+    storage.put_atomic("events/step-000006.jsonl", b'\xff{\n[1]\n{"kind": "train"}\n' + whole[:9])
+    put_events(storage, [event("finished", 8)])
+    assert [e["step"] for e in read_events(storage)] == [2, 4, 8]
+    assert last_event(storage, "train") == event("train", 4)
+
+    class Losing(MemoryStorage):
+        def get(self, key: str) -> bytes:
+            if key.endswith("4.jsonl"):
+                raise KeyError(key)
+            return storage.get(key)
+
+        def list(self, prefix: str) -> Iterator[str]:
+            return storage.list(prefix)
+
+    assert [e["step"] for e in read_events(Losing())] == [8]
+
+
+def test_a_stage_is_found_below_a_run_folder(tmp_path: Path) -> None:
+    for name in ("stage1", "stage10"):
+        put_events(LocalStorage(tmp_path / "stages" / name), [event(name, 1)])
+    told = read_events(LocalStorage(tmp_path), "stages/stage1")
+    assert [e["kind"] for e in told] == ["stage1"]
 
 
 def test_samples_and_weights_have_their_places(tmp_path: Path) -> None:

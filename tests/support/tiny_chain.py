@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from geco_core.cameras import orbit_poses, projection, world_to_camera
 from geco_core.config.distill import DistillConfig, TeacherConfig, TrainConfig
 from geco_core.config.load import to_dict
-from geco_core.config.models import EncoderConfig, ReconstructorConfig
 from geco_core.distill.stage1 import Stage1Config
 from geco_core.distill.stage1_trainer import Stage1TrainerConfig
 from geco_core.distill.stage2 import Stage2Config
@@ -30,31 +29,17 @@ from infra.dataset import RowContext, ShardSummary, rows_to_table
 from infra.extra_columns import extra_columns
 from infra.storage import Storage
 from infra.targets.columns import encode_target
-from tests.geco_core.distill.conftest import tiny_config
 from tests.geco_core.mesh.meshes import sphere
+from tests.support.tiny_models import TINY_PATCH_VIEWS, TINY_RECONSTRUCTOR
 
 RENDER_SIZE, FOV, SIDE = 24, 40.0, 16
-TINY_RECONSTRUCTOR = ReconstructorConfig(
-    encoder=EncoderConfig(16, 1, 2, 32, image_size=16, patch_size=8),
-    input_size=16,
-    transformer_dim=16,
-    transformer_layers=1,
-    transformer_heads=2,
-    triplane_low_res=4,
-    triplane_high_res=8,
-    triplane_dim=4,
-    decoder_hidden_dim=16,
-    grid_res=12,
-    sdf_sphere_radius=0.5,
-    sdf_scale=0.2,
-)
 
 
 def write_chain(folder: Path) -> dict[str, Any]:
     """Save random weights; returns `teacher.model` that makes `instantmesh/micro` this chain."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    models = {"multiview": Zero123Plus(tiny_config()), "reconstructor": _reconstructor()}
+    models = {"multiview": Zero123Plus(TINY_PATCH_VIEWS), "reconstructor": _reconstructor()}
     weights = {"licence": "Apache-2.0"}
     for name, model in models.items():
         path = folder / f"{name}.safetensors"
@@ -62,7 +47,7 @@ def write_chain(folder: Path) -> dict[str, Any]:
         weights[name] = str(path)
         weights[f"{name}_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return {
-        "multiview": to_dict(tiny_config()),
+        "multiview": to_dict(TINY_PATCH_VIEWS),
         "reconstructor": to_dict(TINY_RECONSTRUCTOR),
         "weights": weights,
     }
@@ -96,7 +81,7 @@ def tiny_target(index: int, digest: str, renders: int = 3) -> Target:
         antialias_color=True,
     )
     rgba = torch.cat([made.rgb, made.mask], 1).movedim(1, -1).clamp(0, 1)
-    latent_shape = Zero123Plus(tiny_config()).latent_shape
+    latent_shape = Zero123Plus(TINY_PATCH_VIEWS).latent_shape
     return Target(
         item_id=f"ball-{index}",
         seed=1000 + index,

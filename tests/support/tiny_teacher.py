@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from geco_core.config.load import load, preset_path
+from geco_core.config.load import load, preset_path, to_dict
 from geco_core.config.models import InstantMeshConfig
 from geco_core.config.run import model_overrides
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.instantmesh import InstantMesh
+from tests.support.tiny_models import TINY_RECONSTRUCTOR
 
 SIZES: dict[str, Any] = {
     "multiview": {
@@ -52,27 +53,7 @@ SIZES: dict[str, Any] = {
         "rig": {"view_size": 8},
     },
     "sampler": {"kind": "ddim", "steps": 2, "guidance_scale": 1.5},
-    "reconstructor": {
-        "encoder": {
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 32,
-            "image_size": 16,
-            "patch_size": 8,
-        },
-        "input_size": 16,
-        "transformer_dim": 16,
-        "transformer_layers": 1,
-        "transformer_heads": 2,
-        "triplane_low_res": 4,
-        "triplane_high_res": 8,
-        "triplane_dim": 4,
-        "decoder_hidden_dim": 16,
-        "grid_res": 12,
-        "sdf_sphere_radius": 0.5,
-        "sdf_scale": 0.2,
-    },
+    "reconstructor": to_dict(TINY_RECONSTRUCTOR),
     "extraction": {"grid_res": 12, "exact": True},
     "device": "cpu",
     "batch_size": 4,

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from geco_core.errors import Reason
+from tests.geco_core.checkpoints.published_crm import crm_words, write_crm
 from workflows.cli import main
 
 _PATH = Path(__file__).parents[1] / "geco_core" / "imaging" / "bad_images.py"
@@ -52,10 +53,24 @@ def _corpus() -> dict[str, tuple[bytes | None, str | None, Reason | None]]:
     return rows
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+def _tiny_crm(folder: Path) -> list[str]:
+    write_crm(folder / "weights")
+    return [
+        "--system",
+        "crm",
+        "--preset",
+        "full",
+        *(f"model.{w}" for w in crm_words(folder / "weights")),
+    ]
+
+
+@pytest.fixture(scope="module", params=["instantmesh", "crm"])
+def rows(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, object]]:
     """Output rows of one run over the corpus, by item id."""
     folder = tmp_path_factory.mktemp("bad")
+    words = _tiny_crm(folder) if request.param == "crm" else FAST
     corpus = _corpus()
     manifest = folder / "manifest.parquet"
     table = {"item_id": list(corpus), "image": [data for data, _, _ in corpus.values()]}
@@ -63,7 +78,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object
         pa.table(table, pa.schema([("item_id", pa.string()), ("image", pa.binary())])), manifest
     )
     arguments = ["generate", "--manifest", str(manifest), "--out", str(folder / "run")]
-    code = main([*arguments, "engine=inline", "max_failure_rate=1.0", *FAST])
+    code = main([*arguments, "engine=inline", "max_failure_rate=1.0", *words])
     assert code == 0
     parts = sorted((folder / "run" / "assets").glob("*.parquet"))
     found = [row for part in parts for row in pq.read_table(part).to_pylist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -9,9 +10,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from geco_core.checkpoints.safe import load_weights
 from geco_core.errors import ConfigError, Fatal
+from geco_core.training.crm_recipe import STAGES, CrmRecipeConfig
+from geco_core.training.export import PARTS, file_name
+from geco_core.training.loop import LoopConfig
 from workflows.train_micro import train_micro
 
+CRM_LOOPS = [
+    field.name
+    for field in dataclasses.fields(CrmRecipeConfig)
+    if isinstance(getattr(CrmRecipeConfig(), field.name), LoopConfig)
+]
 TINY = [
     "examples=4",
     "heldout_examples=2",
@@ -31,6 +41,15 @@ TINY = [
     "multiview_task.evaluate_objects=1",
     "reconstructor_task.evaluate_objects=1",
     "finetune_task.evaluate_objects=1",
+]
+
+CRM_TINY = [
+    "examples=4",
+    "heldout_examples=2",
+    "codec_rows=2",
+    "sample_rows=2",
+    *(f"{loop}.{key}" for loop in CRM_LOOPS for key in ("steps=2", "log_every=1", "batch_size=2")),
+    *(f"{loop}_task.evaluate_objects=1" for loop in CRM_LOOPS),
 ]
 
 
@@ -59,6 +78,29 @@ def test_it_trains_exports_and_resumes(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in again.iterdir()} == before
 
 
+@pytest.mark.slow  # two child processes per stage, each of which imports torch
+@pytest.mark.timeout(900)
+def test_crm_trains_exports_and_resumes_in_the_same_way(tmp_path: Path) -> None:
+    console, text = _console()
+    target = train_micro("crm", tmp_path, CRM_TINY, install=False, console=console)
+    files = {part: target / file_name("crm", part) for part in PARTS}
+    assert sorted(target.iterdir()) == sorted(files.values())
+    assert "psnr_one_step" in text.getvalue()
+    for stage in (stage for stage in STAGES if stage in CRM_LOOPS):
+        lines = (tmp_path / stage / "events.jsonl").read_text().splitlines()
+        steps = [json.loads(e)["step"] for e in lines if json.loads(e)["kind"] == "train"]
+        assert steps == [1, 2], stage
+        assert list((tmp_path / "tensorboard" / stage).iterdir())
+    names = {name.partition(".")[0] for name in load_weights(str(files["multiview"])).tensors}
+    assert names == {"encoders", "views", "ccm"}
+    before = {part: path.read_bytes() for part, path in files.items()}
+    console, _ = _console()
+    train_micro("crm", tmp_path, CRM_TINY, install=False, console=console)
+    assert {part: path.read_bytes() for part, path in files.items()} == before
+    with pytest.raises(ConfigError, match="another recipe"):
+        train_micro("instantmesh", tmp_path, TINY, install=False, console=console)
+
+
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     console, _ = _console()
     (tmp_path / "recipe.json").write_text(json.dumps({"seed": 1}))
@@ -69,7 +111,10 @@ def test_another_recipe_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 def test_unknown_systems_and_keys_are_refused(tmp_path: Path) -> None:
     console, _ = _console()
     with pytest.raises(Fatal, match="no micro recipe"):
-        train_micro("crm", tmp_path, [], install=False, console=console)
+        train_micro("zero123", tmp_path, [], install=False, console=console)
     with pytest.raises(ConfigError) as caught:
         train_micro("instantmesh", tmp_path, ["multivew.steps=1"], install=False, console=console)
     assert "multiview" in caught.value.remedy
+    with pytest.raises(ConfigError) as caught:
+        train_micro("crm", tmp_path, ["viewz.steps=1"], install=False, console=console)
+    assert "views" in caught.value.remedy

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from infra.stages import work_folder
 from infra.storage import Storage
-from infra.training_folder import SAMPLES
-from workflows.distill_events import Event, losses, read_events, train_events
+from infra.training_folder import SAMPLES, Event, read_events
+from workflows.distill_events import losses, train_events
 from workflows.distill_report.charts import Curve, curve_chart, short
 from workflows.report.assets import data_uri
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,26 +23,49 @@ VIEWER = _HERE / "vendor" / "model-viewer.min.js"
 
 
 def render_page(context: Mapping[str, Any]) -> str:
-    """The page. Every value of `context` is escaped.
+    """The page of a run. Every value of `context` is escaped.
 
     Args:
         context: the names that `templates/report.html` reads.
     """
-    viewer, script = _viewer_script(), (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return render_template(
+        TEMPLATES / "report.html",
+        context,
+        styles=[TEMPLATES / "page.css", TEMPLATES / "report.css"],
+        scripts={"viewer": _viewer_script(), "script": script},
+    )
+
+
+def render_template(
+    template: Path,
+    context: Mapping[str, Any],
+    *,
+    styles: Sequence[Path],
+    scripts: Mapping[str, str],
+) -> str:
+    """A page that extends `templates/page.html`. Every value of `context` is escaped.
+
+    Args:
+        template: file of the page.
+        context: the names it reads.
+        styles: files that make up its style, in order.
+        scripts: name in the template -> text, each inlined and admitted by the page's policy.
+    """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": duration, "percent": percent, "count": count}
-    return environment.get_template("report.html").render(
+    style = "\n".join(path.read_text(encoding="utf-8") for path in styles)
+    return environment.get_template(template.name).render(
         **context,
-        policy=content_security_policy(viewer, script),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        viewer=Markup(viewer),  # noqa: S704 - vendored file
-        script=Markup(script),  # noqa: S704 - our own file
+        policy=content_security_policy(*scripts.values()),
+        style=Markup(style),  # noqa: S704 - our own files
+        **{name: Markup(text) for name, text in scripts.items()},  # noqa: S704 - our own files
     )
 
 

@@ -12,38 +12,13 @@ from torch import Tensor
 
 from geco_core.checkpoints.instantmesh import build_reconstructor
 from geco_core.config.load import to_dict
-from geco_core.config.models import (
-    CodecConfig,
-    EncoderConfig,
-    MultiViewConfig,
-    ReconstructorConfig,
-    TextTowerConfig,
-    UNetConfig,
-    ViewRigConfig,
-    VisionTowerConfig,
-)
+from geco_core.config.models import EncoderConfig, ReconstructorConfig
 from geco_core.config.run import model_overrides
 from geco_core.multiview.published import part_modules, published_shapes
 from geco_core.multiview.zero123plus import Zero123Plus
+from tests.support.tiny_models import TINY_VIEWS
 
 INVENTORIES = Path(__file__).parents[2] / "golden" / "data"
-TINY_VIEWS = MultiViewConfig(
-    unet=UNetConfig(
-        block_out_channels=(8, 16),
-        attention_levels=(False, True),
-        attention_heads=(1, 2),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        norm_num_groups=4,
-    ),
-    codec=CodecConfig(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4),
-    vision=VisionTowerConfig(16, 16, 1, 2, image_size=8, patch_size=4, projection_dim=8),
-    text=TextTowerConfig(
-        12, 8, 16, 1, 2, max_position_embeddings=5, bos_token_id=10, eos_token_id=11
-    ),
-    rig=ViewRigConfig(view_size=8),
-    condition_size=16,
-)
 TINY_ENCODER = EncoderConfig(16, 1, 2, 32, image_size=32, patch_size=16)
 
 

@@ -12,17 +12,29 @@ from safetensors.torch import load_file
 from geco_core.checkpoints import convert_family as module
 from geco_core.checkpoints.convert import record_path
 from geco_core.checkpoints.convert_family import convert_family
-from geco_core.checkpoints.families import FAMILIES, FAMILY, PUBLISHED, WHITE_UNET
+from geco_core.checkpoints.crm_diffusion import load_crm_diffusion
+from geco_core.checkpoints.families import (
+    CRM_DIFFUSION,
+    CRM_RECONSTRUCTOR,
+    FAMILIES,
+    FAMILY,
+    PUBLISHED,
+    WHITE_UNET,
+)
 from geco_core.checkpoints.instantmesh import build_reconstructor, load_reconstructor
 from geco_core.checkpoints.origin import read_licences
 from geco_core.checkpoints.refusals import CheckpointError, Refusal
 from geco_core.checkpoints.safe import load_into, load_weights
+from geco_core.checkpoints.state import digest_of
 from geco_core.checkpoints.zero123plus import load_zero123plus
+from geco_core.config.crm_system import CrmConfig
 from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import ConfigError, Fatal
 from geco_core.multiview.zero123plus import Zero123Plus
+from geco_core.systems.chain import load_crm_chain
 from tests.geco_core.checkpoints.published import chain_words, write_chain
+from tests.geco_core.checkpoints.published_crm import crm_words, write_crm
 
 TEXT = "text_model.embeddings.token_embedding.weight"
 ALL_THREE = ["Apache-2.0", "CC-BY-NC-4.0", "CreativeML-OpenRAIL++-M"]
@@ -100,6 +112,37 @@ def test_a_white_unet_comes_back_equal(published: Path, tmp_path: Path) -> None:
     assert list(views.licences) == ALL_THREE
 
 
+def test_crms_two_files_come_back_equal_in_one(tmp_path: Path) -> None:
+    write_crm(tmp_path / "CRM")
+    config = load(CrmConfig, preset_path("crm", "full"), crm_words(tmp_path / "CRM"))
+    source, out = str(tmp_path / "CRM"), tmp_path / "views.safetensors"
+    record = convert_family(source, out, CRM_DIFFUSION, config)
+    parts = {part["part"]: part for part in record["parts"]}
+    assert set(parts) == {"views", "vae", "text", "vision", "ccm"} == set(record["sources"])
+    assert record["licences"] == ["CreativeML-OpenRAIL++-M", "MIT"]
+    assert set(record["dtypes"]) >= {"float16", "float32"}
+    assert "vae_model.decoder.conv_in.weight" in parts["ccm"]["dropped"]
+    own, published = load_file(out), load_crm_diffusion(source, config.diffusion).model.state_dict()
+    assert set(own) == set(published)
+    assert all(torch.equal(own[name], value) for name, value in published.items())
+    surface = tmp_path / "mesh.safetensors"
+    assert convert_family(source, surface, CRM_RECONSTRUCTOR, config)["licences"] == ["MIT"]
+    words = (f"weights.multiview={out}", f"weights.reconstructor={surface}")
+    again = load(CrmConfig, preset_path("crm", "full"), [*crm_words(tmp_path / "CRM"), *words])
+    loaded = load_crm_chain(again, torch.float32)
+    assert loaded.licences == ("CreativeML-OpenRAIL++-M", "MIT")
+    assert loaded.digest == f"{record['sha256']}+{digest_of(surface)}"
+
+
+def test_sizes_of_another_system_are_refused(published: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    with pytest.raises(ConfigError, match="crm-diffusion is no part of the system instantmesh"):
+        convert_family(str(published), out, CRM_DIFFUSION, sizes(published))
+    crm = load(CrmConfig, preset_path("crm", "full"))
+    with pytest.raises(ConfigError, match="instant-mesh-base is no part of the system crm"):
+        convert_family(str(published / "InstantMesh"), out, "instant-mesh-base", crm)
+
+
 def test_what_is_half_precision_stays_so(published: Path, tmp_path: Path) -> None:
     config = sizes(published)
     half = {n: v.half() for n, v in build_reconstructor(config.reconstructor).state_dict().items()}
@@ -117,7 +160,7 @@ def test_without_sizes_the_published_ones_are_meant(published: Path, tmp_path: P
     for family in PUBLISHED:
         with pytest.raises(Fatal, match=f"^{family}: "):
             convert_family(source, tmp_path / "x.safetensors", family)
-    assert set(FAMILIES) == {FAMILY, WHITE_UNET, *PUBLISHED}
+    assert {FAMILY, WHITE_UNET, *PUBLISHED, CRM_DIFFUSION, CRM_RECONSTRUCTOR} == set(FAMILIES)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -59,6 +59,7 @@ def test_the_published_file_its_conversion_and_ours_load_alike(tmp_path: Path) -
         assert loaded.report.dropped == ()
         assert not loaded.model.training
         assert all(torch.equal(v, state[n]) for n, v in loaded.model.state_dict().items())
+        assert (loaded.family, loaded.licences) == ("", ())
     half = load_crm(str(tmp_path / "CRM.pth"), TINY, dtype=torch.float16)
     assert {p.dtype for p in half.model.parameters()} == {torch.float16}
 

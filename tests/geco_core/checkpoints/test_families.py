@@ -10,18 +10,52 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geco_core.checkpoints.families import bound_by, chain_weights
+from geco_core.checkpoints.families import bound_by, chain_weights, crm_family
 from geco_core.checkpoints.origin import origin_text
+from geco_core.config.crm_system import CrmConfig
 from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig
-from geco_core.systems.chain import load_chain
+from geco_core.systems.chain import load_chain, load_crm_chain
 from tests.geco_core.checkpoints.published import chain_words, write_chain
+from tests.geco_core.checkpoints.published_crm import crm_words, write_crm
 
 NC = ("CC-BY-NC-4.0", "CreativeML-OpenRAIL++-M")
+CRM = ("CreativeML-OpenRAIL++-M", "MIT")
 
 
 def config(preset: str, *words: str) -> InstantMeshConfig:
     return load(InstantMeshConfig, preset_path("instantmesh", preset), words)
+
+
+def crm_config(preset: str, *words: str) -> CrmConfig:
+    return load(CrmConfig, preset_path("crm", preset), words)
+
+
+def test_crm_is_bound_by_what_it_was_tuned_from() -> None:
+    assert chain_weights(crm_config("full")).licences == CRM
+    assert crm_family(crm_config("full").reconstructor) == "crm-reconstructor"
+    micro = crm_config("micro")
+    assert chain_weights(micro).licences == ("Apache-2.0",)
+    assert crm_family(micro.reconstructor) == ""
+
+
+def test_a_file_of_crms_own_says_its_own(tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    save_file({"a": torch.ones(1)}, own, origin_text(NC))
+    words = (f"weights.multiview={own}", f"weights.reconstructor={own}")
+    assert chain_weights(crm_config("full", *words)).licences == NC
+
+
+def test_what_is_told_of_crm_before_is_what_loading_tells(tmp_path: Path) -> None:
+    write_crm(tmp_path)
+    chosen = crm_config("full", *crm_words(tmp_path))
+    loaded = load_crm_chain(chosen, torch.float32)
+    assert loaded.licences == chain_weights(chosen).licences == ("Apache-2.0", *CRM)
+    assert len(loaded.digest) == 129
+    files = chain_weights(chosen).files
+    assert set(files) == {"multiview", "reconstructor"}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {group[-1] for groups in files.values() for group in groups} == names
 
 
 def test_published_presets_are_bound_by_every_publisher() -> None:
@@ -80,5 +114,6 @@ def test_who_is_believed(
 
 def test_planning_needs_no_torch() -> None:
     program = "import sys, geco_core.systems as s; s.describe_weights('instantmesh', 'full'); "
+    program += "s.describe_weights('crm', 'full'); s.describe_system('crm', 'micro'); "
     program += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from geco_core.checkpoints.imagedream import (
-    CCM_FILE,
     SCHEDULE_VECTORS,
+    left_out,
     load_encoders,
     load_imagedream,
     load_network,
@@ -30,6 +30,8 @@ from geco_core.multiview.condition_encoders import ConditionEncoders
 from geco_core.multiview.imagedream import ImageDream
 from tests.geco_core.checkpoints.published import INVENTORIES
 from tests.geco_core.multiview.crm_models import ENCODERS, VIEWS, seeded
+
+CCM_FILE = "ccm-diffusion.pth"
 
 
 def inventory(name: str) -> dict[str, Tensor]:
@@ -129,3 +131,13 @@ def test_surprises_are_refused(tiny: tuple[ImageDream, ConditionEncoders]) -> No
         load_network(model, {**state, "model.diffusion_model.bogus": torch.zeros(1)})
     with pytest.raises(Fatal, match="no unet in this file"):
         load_network(model, {"encoder.weight": torch.zeros(1)})
+
+
+def test_what_is_not_read_of_a_file_is_known(tiny: tuple[ImageDream, ConditionEncoders]) -> None:
+    state = whole_file(tiny)
+    assert set(left_out(state, encoders=True)) == set(SCHEDULE_VECTORS)
+    without = left_out(state, encoders=False)
+    assert set(published_encoders(tiny[1])) < set(without)
+    assert not any("diffusion_model" in name for name in without)
+    with pytest.raises(Fatal, match=r"1 tensors belong to no part, first \['ema.x'\]"):
+        left_out([*state, "ema.x"], encoders=True)

@@ -32,6 +32,7 @@ def test_what_weights_were_tuned_from_goes_on_to_bind() -> None:
     assert chain == ["Apache-2.0", "CC-BY-NC-4.0", "CreativeML-OpenRAIL++-M"]
     assert not all(commercial_use_allowed(name) for name in chain)
     assert all(distillation_allowed(name) for name in chain)
+    assert licences_of(["crm-diffusion", "crm-reconstructor"]) == ["CreativeML-OpenRAIL++-M", "MIT"]
     assert licences_of(["micro"]) == ["Apache-2.0"]
     with pytest.raises(KeyError):
         licences_of(["unheard-of"])

@@ -6,26 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from geco_core.config.models import UNetConfig
 from geco_core.diffusion.low_rank import LowRankLinear, add_low_rank, merge_low_rank
 from geco_core.diffusion.unet import build_unet
+from tests.support.tiny_models import TINY_PATCH_UNET
 
 
 @pytest.fixture
 def unet() -> nn.Module:
     torch.manual_seed(0)
-    return build_unet(
-        UNetConfig(
-            in_channels=3,
-            out_channels=3,
-            block_out_channels=(8, 16),
-            attention_levels=(False, True),
-            attention_heads=(1, 2),
-            layers_per_block=1,
-            cross_attention_dim=8,
-            norm_num_groups=4,
-        )
-    ).eval()
+    return build_unet(TINY_PATCH_UNET).eval()
 
 
 def run(unet: nn.Module) -> torch.Tensor:

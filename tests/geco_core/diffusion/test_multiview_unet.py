@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from geco_core.config.crm import MultiViewUNetConfig
 from geco_core.diffusion.multiview_attention import (
     FRAMES,
     FrameAttnProcessor,
@@ -15,16 +14,9 @@ from geco_core.diffusion.multiview_attention import (
 )
 from geco_core.diffusion.multiview_unet import build_multiview_unet
 from geco_core.errors import ConfigError
+from tests.geco_core.multiview.crm_models import UNET
 
-TINY = MultiViewUNetConfig(
-    block_out_channels=(8, 16),
-    attention_levels=(True, False),
-    attention_heads=(2, 2),
-    layers_per_block=1,
-    cross_attention_dim=8,
-    norm_num_groups=4,
-    image_tokens=2,
-)
+TINY = replace(UNET, image_tokens=2)
 
 
 def test_every_layer_has_its_processor() -> None:

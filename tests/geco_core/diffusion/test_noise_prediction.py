@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -17,22 +20,28 @@ from geco_core.diffusion.noise_prediction import (
 from geco_core.errors import ConfigError
 
 ZERO_SNR, PLAIN = NoiseTablesConfig(), NoiseTablesConfig(zero_terminal_snr=False)
+VELOCITY = NoiseTablesConfig(prediction="v_prediction", beta_schedule="linear")
 SHAPE = (2, 3, 4, 4)
 
 
-def scheduler(config: NoiseTablesConfig) -> DDIMScheduler:
+def scheduler(config: NoiseTablesConfig, sampler: DdimConfig | None = None) -> DDIMScheduler:
+    given = sampler or DdimConfig()
     return DDIMScheduler(
         beta_start=config.beta_start,
         beta_end=config.beta_end,
-        beta_schedule="scaled_linear",
+        beta_schedule=config.beta_schedule,
+        prediction_type=config.prediction,
+        timestep_spacing="trailing" if given.spacing == "trailing" else "leading",
         clip_sample=False,
-        set_alpha_to_one=False,
+        set_alpha_to_one=given.last_alpha == "one",
         steps_offset=1,
         rescale_betas_zero_snr=config.zero_terminal_snr,
     )
 
 
-@pytest.mark.parametrize("config", [ZERO_SNR, PLAIN], ids=["zero_snr", "plain"])
+@pytest.mark.parametrize(
+    "config", [ZERO_SNR, PLAIN, VELOCITY], ids=["zero_snr", "plain", "linear_zero_snr"]
+)
 def test_tables_agree_with_diffusers(config: NoiseTablesConfig) -> None:
     expected = scheduler(config).alphas_cumprod.clone()
     expected[-1] = abar_table(config)[-1]  # diffusers keeps 2**-24 there
@@ -61,6 +70,81 @@ def test_sampling_is_diffusers_where_steps_divide_the_schedule(steps: int) -> No
         sampler = DdimConfig(steps=steps, spacing=spacing)
         found = sample_noise_prediction(eps, z, ZERO_SNR, sampler)
         torch.testing.assert_close(found, x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("last_alpha", ["one", "first"])
+@pytest.mark.parametrize("config", [VELOCITY, replace(VELOCITY, zero_terminal_snr=False)])
+@pytest.mark.parametrize("steps", [1, 4, 8, 50])
+def test_trailing_velocity_sampling_is_diffusers(
+    steps: int, config: NoiseTablesConfig, last_alpha: Literal["one", "first"]
+) -> None:
+    sampler = DdimConfig(steps=steps, spacing="trailing", last_alpha=last_alpha)
+    z = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    theirs = scheduler(config, sampler)
+    theirs.set_timesteps(steps)
+    x, states = z, []
+    for t in theirs.timesteps:
+        x = theirs.step(eps(x, t), int(t), x, eta=0.0, return_dict=False)[0]
+        states.append(x)
+    ours: list[Tensor] = []
+    found = sample_noise_prediction(
+        eps, z, config, sampler, observe=lambda _, state, __: ours.append(state)
+    )
+    # diffusers keeps an abar of 2**-24 at the last timestep, where ours is 0.
+    for mine, expected in zip(ours, states, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-3, atol=1.5e-3)
+    assert torch.equal(found, ours[-1])
+    assert float((found - z).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 8, 16, 30, 36, 1000])
+def test_trailing_steps_are_diffusers_for_any_number(steps: int) -> None:
+    sampler = DdimConfig(steps=steps, spacing="trailing")
+    theirs = scheduler(VELOCITY, sampler)
+    theirs.set_timesteps(steps)
+    found = ddim_steps(VELOCITY, sampler)
+    assert found.timesteps.tolist() == theirs.timesteps.tolist()[::-1]
+    assert len(found.timesteps) == steps
+    assert int(found.timesteps[-1]) == 999
+    # Every step leads to the next one of the list, whether or not the number divides the schedule.
+    assert torch.equal(found.abar_before[1:], found.abar[:-1])
+
+
+def test_noise_can_not_be_predicted_from_the_last_timestep_but_velocity_can() -> None:
+    sampler = DdimConfig(steps=8, spacing="trailing")
+    with pytest.raises(ConfigError, match="8 steps start at timestep 999, which is pure noise"):
+        ddim_steps(ZERO_SNR, sampler)
+    assert float(ddim_steps(PLAIN, sampler).abar[-1]) > 0.0
+    assert float(ddim_steps(VELOCITY, sampler).abar[-1]) == 0.0
+
+
+def test_linear_betas_are_evenly_spaced() -> None:
+    plain = replace(VELOCITY, zero_terminal_snr=False)
+    expected = torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64)
+    torch.testing.assert_close(beta_table(plain), expected, rtol=1e-12, atol=0)
+    assert float(abar_table(VELOCITY)[-1]) == 0.0
+    # More noise in the middle than under the published schedule.
+    assert float(abar_table(VELOCITY)[500]) < 0.8 * float(abar_table(ZERO_SNR)[500])
+
+
+@pytest.mark.parametrize("steps", [1, 8])
+def test_a_perfect_velocity_returns_its_image_from_pure_noise(steps: int) -> None:
+    clean, z = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(2))
+    table = abar_table(VELOCITY).double()
+    cleans: list[Tensor] = []
+
+    def oracle(x: Tensor, t: Tensor) -> Tensor:
+        abar = table[int(t)]
+        noise = (x.double() - abar.sqrt() * clean) / (1 - abar).sqrt()
+        return (abar.sqrt() * noise - (1 - abar).sqrt() * clean).float()
+
+    sampler = DdimConfig(steps=steps, spacing="trailing", last_alpha="one")
+    found = sample_noise_prediction(
+        oracle, z, VELOCITY, sampler, observe=lambda _, __, x0: cleans.append(x0)
+    )
+    torch.testing.assert_close(found, clean, rtol=0, atol=1e-5)
+    for x0 in cleans:
+        torch.testing.assert_close(x0, clean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [30, 75])

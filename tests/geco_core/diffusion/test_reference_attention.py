@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
-from geco_core.config.models import UNetConfig
 from geco_core.diffusion.reference_attention import (
     ReferenceFeatures,
     ReferenceReader,
@@ -16,15 +17,9 @@ from geco_core.diffusion.reference_attention import (
     self_attention_names,
 )
 from geco_core.diffusion.unet import build_unet
+from tests.support.tiny_models import TINY_UNET
 
-CONFIG = UNetConfig(
-    block_out_channels=(8, 16),
-    attention_levels=(True, False),
-    attention_heads=(2, 2),
-    layers_per_block=1,
-    cross_attention_dim=8,
-    norm_num_groups=4,
-)
+CONFIG = replace(TINY_UNET, attention_levels=(True, False), attention_heads=(2, 2))
 
 
 @pytest.fixture

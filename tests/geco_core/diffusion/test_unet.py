@@ -9,15 +9,7 @@ from geco_core.config.models import UNetConfig
 from geco_core.diffusion.reference_attention import self_attention_names
 from geco_core.diffusion.unet import build_unet
 from geco_core.errors import ConfigError
-
-SMALL = UNetConfig(
-    block_out_channels=(8, 16),
-    attention_levels=(False, True),
-    attention_heads=(1, 2),
-    layers_per_block=1,
-    cross_attention_dim=8,
-    norm_num_groups=4,
-)
+from tests.support.tiny_models import TINY_UNET
 
 
 def test_full_size_parameter_count_and_layers() -> None:
@@ -28,7 +20,7 @@ def test_full_size_parameter_count_and_layers() -> None:
 
 
 def test_attention_sits_where_the_levels_say() -> None:
-    names = self_attention_names(build_unet(SMALL))
+    names = self_attention_names(build_unet(TINY_UNET))
     assert any(n.startswith("down_blocks.1.") for n in names)
     assert any(n.startswith("up_blocks.0.") for n in names)
     assert any(n.startswith("mid_block.") for n in names)
@@ -36,7 +28,7 @@ def test_attention_sits_where_the_levels_say() -> None:
 
 
 def test_attention_heads_count_heads() -> None:
-    block = build_unet(SMALL).down_blocks[1].attentions[0].transformer_blocks[0]
+    block = build_unet(TINY_UNET).down_blocks[1].attentions[0].transformer_blocks[0]
     assert block.attn1.heads == 2
 
 
@@ -49,6 +41,6 @@ def test_attention_heads_count_heads() -> None:
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong: dict[str, object]) -> None:
-    fields = {**SMALL.__dict__, **wrong}
+    fields = {**TINY_UNET.__dict__, **wrong}
     with pytest.raises(ConfigError, match=r"unet|U-Net"):
         build_unet(UNetConfig(**fields))

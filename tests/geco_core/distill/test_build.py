@@ -20,9 +20,10 @@ from geco_core.distill.stage2_trainer import Stage2TrainerConfig
 from geco_core.distill.world import World
 from geco_core.errors import ConfigError, Fatal
 from geco_core.multiview.zero123plus import Zero123Plus
-from tests.geco_core.distill.conftest import RandomData, tiny_config
+from tests.geco_core.distill.conftest import RandomData
 from tests.geco_core.distill.test_stage2 import SIZE, reconstructor
 from tests.geco_core.distill.test_stage2_trainer import Targets
+from tests.support.tiny_models import TINY_PATCH_VIEWS
 
 TRAIN = TrainConfig(sample_every=2, sample_objects=2)
 CONFIG = DistillConfig(
@@ -36,7 +37,7 @@ CONFIG = DistillConfig(
 class Teacher:
     def __init__(self, *licences: str) -> None:
         torch.manual_seed(0)
-        self.models = (Zero123Plus(tiny_config()).eval(), reconstructor().eval())
+        self.models = (Zero123Plus(TINY_PATCH_VIEWS).eval(), reconstructor().eval())
         self._licences = licences or ("Apache-2.0",)
 
     def provenance(self) -> Mapping[str, Any]:

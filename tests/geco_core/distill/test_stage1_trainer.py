@@ -17,7 +17,8 @@ from geco_core.distill.stage1_trainer import Stage1Trainer, Stage1TrainerConfig
 from geco_core.distill.world import World
 from geco_core.errors import Fatal
 from geco_core.multiview.zero123plus import Zero123Plus
-from tests.geco_core.distill.conftest import RandomData, tiny_config
+from tests.geco_core.distill.conftest import RandomData
+from tests.support.tiny_models import TINY_PATCH_VIEWS
 
 LOSSES = Stage1Config(student_steps=2, regression_weight=0.5)
 STEPS = Stage1TrainerConfig(
@@ -32,7 +33,7 @@ def new_trainer(
     rank: int | None = None,
 ) -> Stage1Trainer:
     torch.manual_seed(0)
-    teacher = Zero123Plus(tiny_config())
+    teacher = Zero123Plus(TINY_PATCH_VIEWS)
     nets = stage1_networks(teacher, student_rank=rank)
     data = RandomData(teacher, pairs=bool(losses.regression_weight))
     return Stage1Trainer(Stage1(nets, losses), data, steps, world or World())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from geco_core.cameras import orbit_poses, projection, world_to_camera
-from geco_core.config.models import EncoderConfig, ReconstructorConfig
 from geco_core.distill.stage2 import Stage2, Stage2Batch, Stage2Config
 from geco_core.evaluate.perceptual import RandomFeatures
 from geco_core.multiview.zero123plus import Zero123Plus
@@ -16,28 +16,14 @@ from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.render.mesh import render_mesh
 from geco_core.render.registry import get_rasterizer
 from tests.geco_core.mesh.meshes import sphere
+from tests.support.tiny_models import TINY_RECONSTRUCTOR
 
 SIZE, FOV = 24, 40.0
 
 
 def reconstructor() -> InstantMesh:
     torch.manual_seed(1)
-    return InstantMesh(
-        ReconstructorConfig(
-            encoder=EncoderConfig(16, 1, 2, 32, image_size=16, patch_size=8),
-            input_size=16,
-            transformer_dim=16,
-            transformer_layers=1,
-            transformer_heads=2,
-            triplane_low_res=4,
-            triplane_high_res=8,
-            triplane_dim=4,
-            decoder_hidden_dim=16,
-            grid_res=16,
-            sdf_sphere_radius=0.5,
-            sdf_scale=0.2,
-        )
-    )
+    return InstantMesh(replace(TINY_RECONSTRUCTOR, grid_res=16))
 
 
 def target_batch(model: Zero123Plus, count: int = 2, views: int = 3) -> Stage2Batch:

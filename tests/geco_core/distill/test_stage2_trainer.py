@@ -15,8 +15,8 @@ from geco_core.distill.stage2_trainer import Stage2Trainer, Stage2TrainerConfig
 from geco_core.distill.world import World
 from geco_core.errors import ConfigError, Fatal
 from geco_core.multiview.zero123plus import Zero123Plus
-from tests.geco_core.distill.conftest import tiny_config
 from tests.geco_core.distill.test_stage2 import stage2, target_batch
+from tests.support.tiny_models import TINY_PATCH_VIEWS
 
 STEPS = Stage2TrainerConfig(
     steps=10, batch_size=4, views=2, reconstructor_rate=1e-3, generator_rate=1e-3, clip_norm=1e6
@@ -52,7 +52,7 @@ def new_trainer(
     steps: Stage2TrainerConfig = STEPS, world: World | None = None, *, joint: bool = False
 ) -> Stage2Trainer:
     torch.manual_seed(0)
-    model = Zero123Plus(tiny_config())
+    model = Zero123Plus(TINY_PATCH_VIEWS)
     return Stage2Trainer(
         stage2(model, train_generator=joint), Targets(model), steps, world or World()
     )

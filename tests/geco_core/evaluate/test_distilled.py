@@ -13,13 +13,13 @@ from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig, SamplerConfig
 from geco_core.evaluate.distilled import (
     METRICS,
-    NO_MESH_CHAMFER,
     Row,
     Variant,
     evaluate_variants,
     item_seed,
     summarise_variants,
 )
+from geco_core.evaluate.mesh_quality import NO_MESH_CHAMFER
 from geco_core.evaluate.micro_quality import HeldOut, load_heldout
 from geco_core.systems.instantmesh import InstantMeshSystem, build_instantmesh
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geco_core.errors import ConfigError, Fatal
-from geco_core.evaluate.lpips import TRUNKS, Lpips, Net, load_lpips
-from geco_core.evaluate.perceptual import Perceptual
+from geco_core.evaluate.lpips import TRUNKS, Lpips, Net, load_lpips, load_perceptual
+from geco_core.evaluate.perceptual import Perceptual, RandomFeatures
 
 
 def with_weights(net: Net) -> Lpips:
@@ -94,3 +94,11 @@ def test_weights_of_another_net_are_refused(tmp_path: Path) -> None:
     write_files(tmp_path, with_weights("alex"), "vgg", ".pth")
     with pytest.raises(Fatal, match="trunk of LPIPS"):
         load_lpips(tmp_path)
+
+
+def test_training_falls_back_to_random_features_only_where_no_folder_is_named(
+    tmp_path: Path,
+) -> None:
+    assert isinstance(load_perceptual(""), RandomFeatures)
+    with pytest.raises(ConfigError):
+        load_perceptual(str(tmp_path))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from geco_core.fields.color import DeviceTriplaneColor, TriplaneColor
+from geco_core.fields.color import DeviceColor, TriplaneColor
 from geco_core.fields.decoders import MeshDecoder
 from geco_core.mesh.frames import world_to_gltf
 
@@ -44,7 +44,7 @@ def test_planes_stay_where_they_are_until_they_are_needed(monkeypatch: pytest.Mo
         return original(*args)
 
     monkeypatch.setattr(TriplaneColor, "of", staticmethod(counting))
-    color = DeviceTriplaneColor(planes, decoder.net_rgb)
+    color = DeviceColor(TriplaneColor, planes, decoder.net_rgb)
     planes.zero_()  # the batch's own tensor may be reused
     assert not copied
     travelled = pickle.loads(pickle.dumps(color))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from geco_core.config.crm import CrmDiffusionConfig
 from geco_core.config.load import load, to_dict
 from geco_core.diffusion.noise import ItemNoise
-from geco_core.errors import ConfigError
+from geco_core.errors import BadItem, ConfigError, Reason
 from geco_core.multiview.ccm import view_latents
 from geco_core.multiview.crm import CrmDiffusion, check_diffusion
 from geco_core.multiview.imagedream import ObjectCondition
@@ -29,6 +31,30 @@ def test_an_image_becomes_views_and_maps() -> None:
     assert found.views.shape == found.ccms.shape == (1, 6, 16, 16, 3)
     assert torch.equal(found.views, again.views)
     assert torch.equal(found.ccms, again.ccms)
+
+
+def test_the_foreground_is_framed_only_where_that_is_configured() -> None:
+    rgba = np.zeros((40, 60, 4), np.uint8)
+    rgba[5:26, 2:13] = (200, 40, 90, 255)  # 21 rows, 11 columns, in a corner
+    plain = seeded(CrmDiffusion, CRM).prepare(rgba)
+    framed = seeded(CrmDiffusion, replace(CRM, foreground_ratio=0.5)).prepare(rgba)
+    smaller = seeded(CrmDiffusion, replace(CRM, foreground_ratio=0.5, content_ratio=0.5)).prepare(
+        rgba
+    )
+
+    def box(image: np.ndarray) -> list[int]:
+        ys, xs = np.nonzero((image != 127).any(-1))
+        return [int(v) for v in (ys.min(), ys.max() + 1, xs.min(), xs.max() + 1)]
+
+    assert (plain.shape, box(plain)) == ((60, 60, 3), [15, 36, 2, 13])
+    assert (framed.shape, box(framed)) == ((40, 40, 3), [10, 30, 15, 25])
+    assert smaller.shape == (40, 40, 3)
+    top, bottom, _, _ = box(smaller)
+    assert bottom - top == pytest.approx(10, abs=2)
+    model = seeded(CrmDiffusion, replace(CRM, foreground_ratio=0.5))
+    with pytest.raises(BadItem) as caught:
+        model.prepare(np.zeros((8, 8, 4), np.uint8))
+    assert caught.value.reason is Reason.EMPTY_FOREGROUND
 
 
 @torch.no_grad()

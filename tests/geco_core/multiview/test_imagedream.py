@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from geco_core.config.crm import DdimConfig
+from geco_core.config.crm import DdimConfig, ImageDreamConfig, NoiseTablesConfig
 from geco_core.errors import ConfigError
 from geco_core.multiview.imagedream import (
     FrameRows,
@@ -143,7 +143,7 @@ def test_pixel_latents_are_further_channels() -> None:
     assert seen[0].shape == (12, 8, 4, 4)
     assert torch.equal(seen[0][:6, 4:], torch.zeros(6, *SHAPE))
     assert torch.equal(seen[0][6:, 4:], pixels[0])
-    with pytest.raises(ValueError, match="needs pixel latents"):
+    with pytest.raises(ValueError, match="needs latents in 4 further input channels, not in 0"):
         model.predict(seen[0][6:, :4], 1, FrameRows(
             condition.text.expand(6, -1, -1), cameras, 6, model.image_tokens(
                 torch.zeros(6, 5, 16))))  # fmt: skip
@@ -162,6 +162,98 @@ def test_a_missing_image_is_an_error(views: ImageDream) -> None:
         plain.image_tokens(torch.zeros(1, 5, 16))
 
 
-def test_input_channels_must_fit() -> None:
-    with pytest.raises(ConfigError, match="need 8"):
-        ImageDream(replace(CCM, unet=UNET))
+READING = replace(VIEWS, unet=replace(UNET, in_channels=8), reference_channels=True)
+
+
+def conv_inputs(model: ImageDream, condition: ObjectCondition, sampler: DdimConfig) -> Tensor:
+    """What the first convolution of the first call read."""
+    seen: list[Tensor] = []
+    hook = model.unet.conv_in.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    frames = model.config.rig.frames
+    model.sample(condition, frame_cameras(model.config.rig), noise(2, frames), sampler)
+    hook.remove()
+    return seen[0]
+
+
+@torch.no_grad()
+def test_reference_channels_stand_in_every_frame() -> None:
+    model = seeded(ImageDream, READING)
+    channels = noise(2)
+    condition = replace(condition_of(2), reference_channels=channels)
+    guided = conv_inputs(model, condition, DdimConfig(steps=1))
+    assert guided.shape == (28, 8, 4, 4)
+    assert torch.equal(guided[:14, 4:], torch.zeros(14, *SHAPE))
+    assert torch.equal(guided[14:, 4:], channels.flatten(0, 1))
+    assert condition.reference is not None
+    assert torch.equal(guided[20, :4], condition.reference[0])  # the reference frame stays
+    alone = conv_inputs(model, condition, DdimConfig(steps=1, guidance_scale=1.0))
+    assert torch.equal(alone[:, 4:], channels.flatten(0, 1))
+    with pytest.raises(ValueError, match="reads the condition image in its input channels"):
+        model.rows(condition_of(2), frame_cameras(model.config.rig), guidance=False)
+    rows = seeded(ImageDream, VIEWS).rows(condition, frame_cameras(VIEWS.rig), guidance=False)
+    assert rows.channels is None  # a network that does not read them gets none
+
+
+@torch.no_grad()
+def test_a_reference_frame_and_reference_channels_are_apart() -> None:
+    """Without the frame the latent is read in the channels alone, after those of the views."""
+    unet = replace(UNET, in_channels=12)
+    config = replace(CCM, unet=unet, reference_channels=True)
+    model = seeded(ImageDream, config)
+    pixels, channels = noise(2, 6), noise(2, 6) + 5.0
+    condition = replace(condition_of(2), pixel_latents=pixels, reference_channels=channels)
+    cameras = frame_cameras(config.rig)
+    rows = model.rows(condition, cameras, guidance=False)
+    assert rows.reference is None
+    seen = conv_inputs(model, condition, DdimConfig(steps=1, guidance_scale=1.0))
+    assert torch.equal(seen[:, :4], noise(2, 6).flatten(0, 1))
+    assert torch.equal(seen[:, 4:8], pixels.flatten(0, 1))
+    assert torch.equal(seen[:, 8:], channels.flatten(0, 1))
+    start = noise(2, 6)
+    sampler = DdimConfig(steps=1, guidance_scale=1.0)
+    first = model.sample(condition, cameras, start, sampler)
+    other = model.sample(
+        replace(condition, reference_channels=channels - 5.0), cameras, start, sampler
+    )
+    assert float((first - other).abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def test_coordinates_follow_the_latents() -> None:
+    config = replace(READING, unet=replace(UNET, in_channels=10), coordinate_channels=True)
+    model = seeded(ImageDream, config)
+    condition = replace(condition_of(2), reference_channels=noise(2))
+    seen = conv_inputs(model, condition, DdimConfig(steps=1, guidance_scale=1.0))
+    assert seen.shape == (14, 10, 4, 4)
+    across = torch.tensor([-0.75, -0.25, 0.25, 0.75])
+    assert torch.equal(seen[:, 8], across.expand(14, 4, 4))
+    assert torch.equal(seen[:, 9], across[:, None].expand(14, 4, 4))
+
+
+@torch.no_grad()
+def test_a_velocity_network_starts_at_pure_noise(views: ImageDream) -> None:
+    schedule = NoiseTablesConfig(prediction="v_prediction", beta_schedule="linear")
+    model = seeded(ImageDream, replace(VIEWS, schedule=schedule))
+    cameras, condition = frame_cameras(VIEWS.rig), condition_of(1)
+    sampler = DdimConfig(steps=1, guidance_scale=1.0, spacing="trailing", last_alpha="one")
+    found = model.sample(condition, cameras, noise(1), sampler)
+    rows = model.rows(condition, cameras, guidance=False)
+    velocity = model.predict(noise(1)[0], 999, rows)
+    torch.testing.assert_close(found[0, :6], -velocity[:6])
+    with pytest.raises(ConfigError, match="pure noise"):
+        views.sample(condition, cameras, noise(1), sampler)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (replace(CCM, unet=UNET), "pixel_latents=True.*need 8"),
+        (replace(VIEWS, reference_channels=True), "reference_channels=True.*need 8"),
+        (replace(VIEWS, coordinate_channels=True), "coordinate_channels=True.*need 6"),
+        (replace(VIEWS, unet=replace(UNET, in_channels=8)), "need 4"),
+    ],
+)
+def test_input_channels_must_fit(config: ImageDreamConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        ImageDream(config)
+    assert caught.value.remedy == f"set unet.in_channels={message[-1]}"

@@ -7,7 +7,7 @@ import torch
 from geco_core.config.models import ExtractionConfig
 from geco_core.errors import BadItem, Reason
 from geco_core.reconstruct.crm_geometry import deformation_offsets
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from tests.geco_core.reconstruct.crm_models import random_planes, tiny_crm
 
 

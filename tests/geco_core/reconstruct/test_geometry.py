@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from geco_core.config.models import ExtractionConfig
 from geco_core.errors import BadItem, Reason
-from geco_core.reconstruct.geometry import SurfaceMesh, cube_weights
+from geco_core.reconstruct.extraction import SurfaceMesh
 
 
 def gradients(model, planes, weights_on):
@@ -79,18 +79,6 @@ def test_empty_shapes_are_repaired_in_training(tiny, planes) -> None:
     tiny.zero_grad()
     tiny.geometry(planes, True).sdf_reg.mean().backward()
     assert float(tiny.decoder.net_sdf[6].bias.grad) > 0  # pulls the SDF back towards zero
-
-
-def test_chunked_weights_match_unchunked(tiny, planes, monkeypatch) -> None:
-    features = torch.randn(50, 18, requires_grad=True)
-    corners = torch.randint(0, 50, (70, 8), generator=torch.Generator().manual_seed(0))
-    whole = cube_weights(tiny.decoder, features, corners)
-    (expected,) = torch.autograd.grad(whole.square().sum(), features)
-    monkeypatch.setattr("geco_core.reconstruct.geometry.CUBES_PER_CHUNK", 16)
-    parts = cube_weights(tiny.decoder, features, corners)
-    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
-    (gradient,) = torch.autograd.grad(parts.square().sum(), features)
-    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
 
 
 COUNTS = {"aten.nonzero.default", "aten._unique2.default", "aten.repeat_interleave.Tensor"}

@@ -9,7 +9,7 @@ import torch
 
 from geco_core import cameras
 from geco_core.errors import BadItem, Reason
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import Crop, InstantNeRF, start_mesh_from_nerf
 from geco_core.render.volume import Uniforms

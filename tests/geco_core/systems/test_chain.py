@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig
-from geco_core.errors import Fatal
+from geco_core.errors import ConfigError, Fatal
 from geco_core.reconstruct.instantnerf import InstantNeRF
-from geco_core.systems import build_system
+from geco_core.systems import build_system, describe_system
+from geco_core.systems.crm import CrmSystem
 from geco_core.systems.instantmesh import InstantMeshSystem, precision
 from geco_core.types import Item, Mesh
 from tests.geco_core.checkpoints.published import chain_words, write_chain
+from tests.geco_core.checkpoints.published_crm import crm_words, write_crm
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +86,37 @@ def test_the_one_step_system_reads_the_same_files(weights: Path) -> None:
     assert not torch.equal(first, later.multiview([condition], [1]).images)
 
 
-@pytest.mark.parametrize("system", ["instantmesh", "geco"])
+def test_crms_published_files_make_a_mesh_and_so_does_one_file_of_ours(tmp_path: Path) -> None:
+    write_crm(tmp_path)
+    words = crm_words(tmp_path)
+    system = build_system("crm", "full", words)
+    assert isinstance(system, CrmSystem)
+    condition = system.prepare(Item("a", image=photograph()))
+    (mesh,) = system.generate([condition], [1])
+    assert isinstance(mesh, Mesh)
+    assert len(mesh.faces) > 100
+    assert {p.dtype for p in system.models[0].parameters()} == {torch.float32}
+    own = tmp_path / "own.safetensors"
+    save_file({k: v.contiguous() for k, v in system.models[0].state_dict().items()}, own)
+    again = build_system("crm", "full", [*words, f"weights.multiview={own}"])
+    (same,) = again.generate([condition], [1])
+    assert isinstance(same, Mesh)
+    assert same.vertices.tobytes() == mesh.vertices.tobytes()
+    assert again.provenance()["weights_digest"] != system.provenance()["weights_digest"]
+
+
+def test_crm_is_no_teacher_of_a_distillation() -> None:
+    with pytest.raises(ConfigError, match="can be distilled"):
+        describe_system("targets", "micro", ["teacher=crm"])
+
+
+@pytest.mark.parametrize("system", ["instantmesh", "geco", "crm"])
 def test_missing_weights_say_what_to_do(system: str, tmp_path: Path) -> None:
     words = ["device=cpu", "weights.multiview=nobody/nothing", "weights.reconstructor=x/y"]
     with pytest.raises(Fatal) as caught:
         build_system(system, "full", words)
     wanted = "TencentARC/InstantMesh" if system == "instantmesh" else "nobody/nothing"
+    wanted += " pixel-diffusion.pth ccm-diffusion.pth" if system == "crm" else ""
     assert f"hf download {wanted}" in caught.value.remedy
     if system == "geco":
         with pytest.raises(Fatal, match="no multiview weights"):

@@ -24,7 +24,7 @@ from geco_core.systems.device import (
     place,
     tf32,
 )
-from geco_core.systems.instantmesh import InstantMeshSystem
+from geco_core.systems.instantmesh import InstantMeshSystem, networks_of
 from geco_core.types import Condition
 from tests.geco_core.checkpoints.published import TINY_VIEWS, tiny_reconstructor
 
@@ -153,7 +153,7 @@ def test_the_large_networks_are_compiled_and_no_others(monkeypatch: pytest.Monke
         multiview=TINY_VIEWS, reconstructor=tiny_reconstructor(), compile="max-autotune"
     )
     views, reconstructor = models(config)
-    place(config, CPU, views, reconstructor)
+    place(config, CPU, networks_of(views, reconstructor))
     codec = views.codec
     assert isinstance(codec, AutoencoderKLCodec)
     assert [module for module, _ in seen] == [
@@ -180,7 +180,12 @@ def test_compiled_networks_make_the_same_views_and_planes() -> None:
     traced, backend = models(config), Captured()
     names = [list(m.state_dict()) for m in traced]
     compiled = InstantMeshSystem(config, *traced, "digest", CPU)
-    place(dataclasses.replace(config, compile="default"), CPU, *traced, backend=backend)
+    place(
+        dataclasses.replace(config, compile="default"),
+        CPU,
+        networks_of(*traced),
+        backend=backend,
+    )
     assert [list(m.state_dict()) for m in traced] == names
     found = compiled.multiview([condition()], [3])
     # The autoencoder's two halves, and the whole U-Net: writing the reference and reading it.

@@ -9,7 +9,7 @@ import torch
 from geco_core.config.models import SamplerConfig
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.systems.student import StudentViews
-from tests.geco_core.checkpoints.published import TINY_VIEWS
+from tests.support.tiny_models import TINY_VIEWS
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def test_prompts_are_refused(system: TargetsSystem) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("teacher=nothing", "no preset nothing-micro"),
+        ("teacher=nothing", "no system 'nothing'"),
         ("targets.rendres=3", "rendres"),
         ("sampler.stops=3", "stops"),
         ("sampler.kind=one_step", "one_step"),

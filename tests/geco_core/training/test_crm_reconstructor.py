@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from geco_core.reconstruct.crm import CrmReconstructor
-from geco_core.training.crm_examples import CrmExamples, make_crm_examples
+from geco_core.training.crm_examples import CrmCacheSpec, CrmExamples, make_crm_examples
 from geco_core.training.crm_reconstructor import (
     CrmReconstructorTask,
     CrmTaskConfig,
     neutral_heads,
+    without_maps,
 )
 from geco_core.training.loop import LoopConfig, train
 from tests.geco_core.reconstruct.crm_models import TINY, tiny_crm
@@ -23,7 +25,9 @@ CONFIG = CrmTaskConfig(batch_size=2, sdf_points=64, color_points=32, evaluate_ob
 
 @pytest.fixture(scope="module")
 def examples() -> CrmExamples:
-    return make_crm_examples("train", 4, 16, sdf_points=128, color_points=64)
+    return make_crm_examples(
+        CrmCacheSpec(examples=4, view_size=16, condition_size=16, sdf_points=128, color_points=64)
+    )
 
 
 def fresh() -> CrmReconstructor:
@@ -46,6 +50,34 @@ def test_a_step_is_a_function_of_step_and_generator(examples: CrmExamples) -> No
         float(task.loss(step, torch.Generator().manual_seed(7))[0].detach()) for step in (0, 0, 1)
     )
     assert first == again != other
+
+
+def recorder(into: list[torch.Tensor]) -> Any:
+    """A hook that keeps the first argument of every call."""
+    return lambda _, given: into.append(given[0].detach().clone())
+
+
+def test_the_ablation_sees_pictures_alone(examples: CrmExamples, tmp_path: Path) -> None:
+    inputs = examples.inputs(torch.tensor([0, 1]))
+    alone = without_maps(inputs)
+    assert torch.equal(alone[:, :6], inputs[:, :6])
+    assert not alone[:, 6:].any()
+    seen: dict[bool, list[torch.Tensor]] = {}
+    for maps in (True, False):
+        task = CrmReconstructorTask(
+            fresh(), examples, examples, replace(CONFIG, coordinate_maps=maps)
+        )
+        calls = seen.setdefault(maps, [])
+        hook = task.model.unet.register_forward_pre_hook(recorder(calls))
+        task.loss(0, torch.Generator().manual_seed(7))
+        task.evaluate(0, tmp_path)
+        hook.remove()
+    assert len(seen[True]) == len(seen[False]) == 2
+    for whole, ablated in zip(seen[True], seen[False], strict=True):
+        assert torch.equal(whole[:, :6], ablated[:, :6])  # the same rows and noise
+        difference = (whole - ablated)[:, 6:]
+        assert float(difference.std()) > 0.05
+        assert float(ablated[:, 6:].abs().max()) < 0.6  # noise alone
 
 
 def test_a_few_steps_lower_the_error(examples: CrmExamples, tmp_path: Path) -> None:

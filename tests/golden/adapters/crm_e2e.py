@@ -13,7 +13,7 @@ from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.config.models import ScheduleConfig
 from geco_core.fields.rolled_planes import roll_planes
 from geco_core.reconstruct.crm import CrmReconstructor
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from tests.golden.adapters._crm_reconstructor import raw_color, sources, state_of, unet_config
 from tests.golden.adapters.crm_geometry import canonical
 from tests.golden.registry import Adapter, Case, adapter

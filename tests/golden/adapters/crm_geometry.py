@@ -11,7 +11,7 @@ from torch import Tensor
 from geco_core.fields.crm_frame import world_to_canonical
 from geco_core.fields.rolled_planes import unroll_planes
 from geco_core.reconstruct.crm_geometry import deformation_offsets, extract_each, geometry
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from geco_core.surface.flexicubes import flexicubes, split_weights
 from geco_core.surface.grid import RegularGrid
 from tests.golden.adapters._crm_reconstructor import build_decoder, raw_color, reconstructor_config

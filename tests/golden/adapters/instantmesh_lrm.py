@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from geco_core.config.models import ExtractionConfig
-from geco_core.reconstruct.geometry import (
-    Geometry,
-    SurfaceMesh,
-    deformation_offsets,
-    dense_sdf,
-)
+from geco_core.reconstruct.extraction import SurfaceMesh
+from geco_core.reconstruct.geometry import Geometry, deformation_offsets, dense_sdf
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.regularise import one_signed, repair_empty
 from geco_core.surface.grid import RegularGrid

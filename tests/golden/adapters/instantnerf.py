@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from geco_core.reconstruct.geometry import SurfaceMesh
+from geco_core.reconstruct.extraction import SurfaceMesh
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.reconstruct.instantnerf import Crop, InstantNeRF, VolumeImages, start_mesh_from_nerf
 from geco_core.render.volume import Uniforms, activate_density
