@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import RESULTS, describe_machine, save_result
+from benchmarks.readme import replaced
 from geco_core.config.models import ViewRigConfig
 from geco_core.evaluate.convergence import Point, RaceConfig, curves, race, seconds_to
 from geco_core.evaluate.crm_learners import MAPS, NO_MAPS, TRANSFORMER, crm_learners
@@ -67,17 +68,24 @@ def main() -> int:
         config = RaceConfig(budget_s=60.0 * options.minutes)
         part = convergence(space, examples, truth, config, _say) | about
         record(options.out, "convergence", part)
-        print(convergence_table(part), end="\n\n")
+        show("claims_crm_convergence", convergence_table(part), options.readme)
     if options.part != "convergence":
         system = build_crm("micro", options.overrides)
         chain = CrmChain(*system.models, system.config.extraction)
         truth = load_crm_heldout(options.objects or 64, first=options.first)
         part, drawn = quality(chain, truth, _say)
         record(options.out, "quality", part | about)
-        print(quality_table(part | about))
+        show("claims_crm_quality", quality_table(part | about), options.readme)
         if options.sheet:
             save_contact_sheet(drawn, options.sheet)
     return 0
+
+
+def show(name: str, text: str, readme: Path | None) -> None:
+    """Print a table, and put it into a file where one is given."""
+    print(text, end="\n\n")
+    if readme:
+        readme.write_text(replaced(readme.read_text(), name, text))
 
 
 def _options() -> argparse.Namespace:
@@ -95,6 +103,7 @@ def _options() -> argparse.Namespace:
         help="training examples, made when missing; those of train-micro will do",
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "claims_crm.json")
+    parser.add_argument("--readme", type=Path, help="file whose tables are replaced")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first objects")
     parser.add_argument("overrides", nargs="*", help="key.sub=value on the micro preset")
     return parser.parse_args()

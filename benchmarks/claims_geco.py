@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import describe_machine, save_result
+from benchmarks.readme import replaced
 from geco_core.config.distill import DistillConfig
 from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig, SamplerConfig
@@ -32,7 +33,6 @@ from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.systems.chain import load_chain
 
 TEACHER, SINGLE, STAGE1, BOTH = "teacher, 75 steps", "teacher, one step", "Stage I", "Stages I + II"
-BEGIN, END = "<!-- claims_geco: begin -->", "<!-- claims_geco: end -->"
 CLAIMS = (
     "one step instead of 75",
     "one step fails undistilled, Stage I repairs it",
@@ -98,7 +98,7 @@ def main() -> int:
         content["holds"] = {claim: holds for claim, holds, _ in verdicts(summary, seconds)}
         save_result("claims_geco", content)
     if options.readme:
-        options.readme.write_text(replaced(options.readme.read_text(), text))
+        options.readme.write_text(replaced(options.readme.read_text(), "claims_geco", text))
     return 0
 
 
@@ -213,15 +213,6 @@ def table(summary: Summary, seconds: Mapping[str, float], objects: int, seeds: i
         "both tables."
     )
     return "\n".join([*lines, "", about])
-
-
-def replaced(text: str, section: str) -> str:
-    """The text with what lies between the markers replaced. Raises ValueError without markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the file holds no {BEGIN} ... {END}")
-    return f"{before}{BEGIN}\n{section}\n{END}{after}"
 
 
 if __name__ == "__main__":

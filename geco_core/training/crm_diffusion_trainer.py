@@ -194,12 +194,12 @@ class CrmDiffusionTrainer:
 
     def _draws(self, step: int, piece: Piece) -> FrameDraws:
         loss, total = self._loss, self.model.config.schedule.num_train_timesteps
-        frames = self.model.config.rig.generated
+        rig = self.model.config.rig
         draws = RowDraws(self._seed, step, piece.places, stream="frames")
-        columns = frames if loss.per_frame_times else 1
+        columns = rig.frames if loss.per_frame_times else 1
         times = torch.stack([draws.integers(0, total - 1) for _ in range(columns)], dim=1)
         last = draws.below(loss.last_step_share)
         times = torch.where(last[:, None], total - 1, times)
         dropped = draws.below(loss.condition_dropout)
-        noise = draws.normal((frames, *self._encoders.latent_shape))
-        return FrameDraws(times.repeat(1, frames // columns), noise, dropped)
+        noise = draws.normal((rig.generated, *self._encoders.latent_shape))
+        return FrameDraws(times.repeat(1, rig.frames // columns), noise, dropped)

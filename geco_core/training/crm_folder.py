@@ -136,24 +136,29 @@ class CrmFolder:
             np.stack(maps)[..., :3] if ccms else None,
         )
 
-    def usable(self, row: int, read: Callable[[Entry], T]) -> T:
-        """What `read` makes of a training row, or of the next row that can be read.
+    def usable(self, row: int, read: Callable[[Entry], T], *, heldout: bool = False) -> T:
+        """What `read` makes of a row, or of the next row that can be read.
 
-        Which one depends on the data alone, so that every process and every attempt sees the same.
+        Which one depends on `read` and the data alone, so that every process and every attempt sees
+        the same. `bad` is only told: an object may be bad for some draws and good for others.
+
+        Args:
+            row: of those that are trained on, or of those held out.
+            read: a pure function of the object. Raises `BadItem`.
+            heldout: which of the two.
 
         Raises:
             Fatal: none of the rows tried can be read.
         """
-        count = min(len(self.train), REPLACEMENTS)
+        entries = self.heldout if heldout else self.train
+        count = min(len(entries), REPLACEMENTS)
         for step in range(count):
-            entry = self.train[(row + step) % len(self.train)]
-            if entry.item_id in self.bad:
-                continue
+            entry = entries[(row + step) % len(entries)]
             try:
                 return read(entry)
             except BadItem as error:
                 self.bad[entry.item_id] = error.message
-        first = self.train[row].item_id
+        first = entries[row].item_id
         raise Fatal(
             f"none of {count} objects can be read, {first} because "
             f"{self.bad.get(first, 'it is bad')}",

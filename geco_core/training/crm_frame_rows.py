@@ -83,13 +83,10 @@ class FrameRows:
         """A row without augmentation, but for the content's size.
 
         Raises:
-            BadItem: a held-out object can not be read.
             Fatal: as `row`.
         """
         drawn = Augmentation(ratio=self._config.content_ratio, background=NEUTRAL)
-        if heldout:
-            return self._made(self.folder.heldout[row], drawn)
-        return self.folder.usable(row, lambda entry: self._made(entry, drawn))
+        return self.folder.usable(row, lambda entry: self._made(entry, drawn), heldout=heldout)
 
     def _made(self, entry: Entry, drawn: Augmentation) -> FrameRow:
         second = self._network.pixel_latents

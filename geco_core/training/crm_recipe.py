@@ -80,7 +80,7 @@ class CrmRecipeConfig:
         )
     )
     reconstructor_task: CrmTaskConfig = field(default_factory=CrmTaskConfig)
-    sample_rows: int = 1_600
+    sample_rows: int = 1_200
     heldout_samples: int = 48
     finetune: LoopConfig = field(
         default_factory=lambda: LoopConfig(

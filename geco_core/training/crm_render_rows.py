@@ -8,7 +8,7 @@ Legend: S plane side, K renders of an object, k of them, R render side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,38 +95,36 @@ class RenderRows:
         Raises:
             Fatal: neither the object nor those after it can be read.
         """
-        draws = row_generator(self._seed, step, place, "renders")
 
-        def read(entry: Entry) -> RenderRow:
-            stored = len(read_cameras(self.folder.files, entry.item_id).c2w)
-            if stored < self._views:
-                raise bad_object(
-                    entry.item_id, f"it has {stored} renders, {self._views} are drawn",
-                    Reason.CORRUPT_IMAGE,
-                )  # fmt: skip
-            which = draw_views(1, self._views, stored, draws)[0].tolist()
-            return self._made(entry, which)
+        def choose(stored: int) -> Sequence[int]:
+            # Anew for every object that is tried: the draw must not depend on those before it.
+            draws = row_generator(self._seed, step, place, "renders")
+            return draw_views(1, self._views, stored, draws)[0].tolist()
 
-        return self.folder.usable(row, read)
+        return self.folder.usable(row, lambda entry: self._made(entry, choose))
 
     def plain(self, row: int, *, heldout: bool) -> RenderRow:
-        """A row with the first renders of its object. Raises `BadItem` or `Fatal`."""
-        which = range(self._views)
-        if heldout:
-            return self._made(self.folder.heldout[row], which)
-        return self.folder.usable(row, lambda entry: self._made(entry, which))
+        """A row with the first renders of its object. Raises `Fatal` as `row`."""
+        return self.folder.usable(
+            row, lambda entry: self._made(entry, lambda _: range(self._views)), heldout=heldout
+        )
 
     def _first(self, entry: Entry) -> tuple[Cameras, CrmRenders]:
         cameras = read_cameras(self.folder.files, entry.item_id)
         found = read_renders(self.folder.files, entry.item_id, cameras, [0], self.folder.limits)
         return cameras, found
 
-    def _made(self, entry: Entry, which: Sequence[int]) -> RenderRow:
+    def _made(self, entry: Entry, choose: Callable[[int], Sequence[int]]) -> RenderRow:
         files, item_id = self.folder.files, entry.item_id
         cameras = read_cameras(files, item_id)
+        stored = len(cameras.c2w)
+        if stored < self._views:
+            raise bad_object(
+                item_id, f"it has {stored} renders, {self._views} are drawn", Reason.CORRUPT_IMAGE
+            )
         if abs(cameras.fov_deg - self._fov_deg) > 1e-4:
             raise self._foreign(item_id, f"a field of view of {cameras.fov_deg} degrees")
-        renders = read_renders(files, item_id, cameras, which, self.folder.limits)
+        renders = read_renders(files, item_id, cameras, choose(stored), self.folder.limits)
         if renders.rgba.shape[1] != self._render_size:
             raise self._foreign(item_id, f"renders of {renders.rgba.shape[1]} pixels")
         return RenderRow(self._inputs(self.folder.read(entry)), renders)

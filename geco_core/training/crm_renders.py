@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +82,7 @@ def read_cameras(files: Files, item_id: str) -> Cameras:
         given: Any = json.loads(data)
         fov = float(given["fov_deg"])
         poses = np.asarray(given["camera_to_world"], dtype=np.float32)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _bad(item_id, f"{CAMERAS} can not be read: {type(error).__name__}") from error
     if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not 1 <= len(poses) <= MAX_RENDERS:
         raise _bad(item_id, f"camera_to_world has shape {poses.shape}, expected [K, 4, 4]")
@@ -91,7 +90,7 @@ def read_cameras(files: Files, item_id: str) -> Cameras:
         raise _bad(item_id, f"fov_deg {fov} or a matrix is out of range")
     turns = poses[:, :3, :3]
     rigid = np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3), atol=_TOLERANCE)
-    if not rigid or not np.allclose(poses[:, 3], (0, 0, 0, 1), atol=_TOLERANCE):
+    if not rigid or (np.linalg.det(turns) < 0).any() or not np.allclose(poses[:, 3], (0, 0, 0, 1), atol=_TOLERANCE):
         raise _bad(item_id, "a camera_to_world matrix is no rotation with a position")
     return Cameras(poses_to_world(torch.from_numpy(poses)), fov)
 
@@ -148,7 +147,7 @@ def _depth(files: Files, item_id: str, number: int, side: int) -> np.ndarray:
     if len(rest) != side * side * dtype.itemsize:
         raise _bad(item_id, f"{name} is cut off")
     values = np.frombuffer(rest, dtype).reshape(side, side).astype(np.float32)
-    if not np.isfinite(values).all() or values.min() < 0 or not math.isfinite(values.max()):
+    if not np.isfinite(values).all() or values.min() < 0:
         raise _bad(item_id, f"{name} holds values that are no distances")
     return values
 

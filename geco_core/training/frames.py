@@ -24,7 +24,8 @@ class FrameLossConfig:
     """How timesteps and conditions are drawn. The defaults are the published recipe.
 
     Attributes:
-        per_frame_times: every frame has its own timestep; else all of an object share one.
+        per_frame_times: every frame, the reference included, has its own timestep; else all of an
+            object share one.
         last_step_share: share of the objects noised to the last timestep, the others uniformly. Of
             use to networks that predict the velocity.
         condition_dropout: share of the objects whose condition is dropped, for guidance.
@@ -71,7 +72,8 @@ class FrameDraws:
     """What one step draws.
 
     Attributes:
-        times: of every frame, int64 [B, F] on the CPU.
+        times: of every frame, int64 on the CPU: [B, F], or [B, F + 1] where the reference has its
+            own; it shares the last frame's otherwise.
         noise: N(0, 1), like the targets.
         dropped: objects without their condition, bool [B] on the CPU.
         last: how many of the first objects stand at the last timestep.
@@ -95,8 +97,8 @@ def frame_loss(
         generator: on the CPU; the draws depend on it and on the batch's shape alone.
     """
     clean = batch.targets
-    objects, frames = clean.shape[:2]
-    t_BF, last = _times(model, objects, frames, config, generator)
+    objects = len(clean)
+    t_BF, last = _times(model, objects, config, generator)
     noise = torch.randn(clean.shape, generator=generator)
     dropped_B = torch.rand(objects, generator=generator) < config.condition_dropout
     return frame_errors(model, batch, FrameDraws(t_BF, noise, dropped_B, last))
@@ -110,8 +112,9 @@ def frame_errors(model: ImageDream, batch: FrameBatch, draws: FrameDraws) -> Fra
         batch: of B objects, on the network's device.
         draws: of the same shape.
     """
-    clean, t_BF, dropped_B = batch.targets.float(), draws.times, draws.dropped
+    clean, dropped_B = batch.targets.float(), draws.dropped
     frames = clean.shape[1]
+    t_BF = draws.times[:, :frames]
     noise = draws.noise.to(clean)
     condition = drop_conditions(batch.condition, dropped_B) if dropped_B.any() else batch.condition
     schedule = model.config.schedule
@@ -119,9 +122,9 @@ def frame_errors(model: ImageDream, batch: FrameBatch, draws: FrameDraws) -> Fra
     a, s = abar.sqrt(), (1.0 - abar).sqrt()
     noisy = a * clean + s * noise
     target = noise if schedule.prediction == "epsilon" else a * noise - s * clean
-    if model.config.rig.reference:  # its own state is replaced; it shares the last frame's time
+    if model.config.rig.reference:  # its own state is replaced; its time is read
         noisy = torch.cat([noisy, torch.zeros_like(noisy[:, :1])], dim=1)
-        t_BF = torch.cat([t_BF, t_BF[:, -1:]], dim=1)
+        t_BF = torch.cat([t_BF, draws.times[:, -1:]], dim=1)
     rows = model.rows(condition, frame_cameras(model.config.rig).to(clean), guidance=False)
     found = model.predict(noisy.flatten(0, 1), t_BF.flatten().to(clean.device), rows)
     errors = (found.unflatten(0, t_BF.shape)[:, :frames] - target).square()
@@ -150,11 +153,10 @@ def drop_conditions(condition: ObjectCondition, dropped_B: Tensor) -> ObjectCond
 def _times(
     model: ImageDream,
     objects: int,
-    frames: int,
     config: FrameLossConfig,
     generator: torch.Generator,
 ) -> tuple[Tensor, int]:
-    total = model.config.schedule.num_train_timesteps
+    total, frames = model.config.schedule.num_train_timesteps, model.config.rig.frames
     columns = frames if config.per_frame_times else 1
     t_BF = torch.randint(0, total, (objects, columns), generator=generator).repeat(
         1, frames // columns

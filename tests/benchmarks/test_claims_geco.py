@@ -1,18 +1,13 @@
-"""The claims table: verdicts follow the numbers, and the README's section is replaced."""
+"""The claims table: verdicts follow the numbers."""
 
 from __future__ import annotations
 
-import pytest
-
 from benchmarks.claims_geco import (
-    BEGIN,
     BOTH,
     CLAIMS,
-    END,
     SINGLE,
     STAGE1,
     TEACHER,
-    replaced,
     shipped_variants,
     table,
     verdicts,
@@ -64,13 +59,6 @@ def test_the_table_says_what_does_not_hold() -> None:
     assert "133x" in text
     slow = table(summary, {**SECONDS, BOTH: 1.0}, 4, 2)
     assert slow.count("**does not hold**") == 1
-
-
-def test_only_the_marked_section_is_replaced() -> None:
-    old = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert replaced(old, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
-    with pytest.raises(ValueError, match="holds no"):
-        replaced("nothing", "new")
 
 
 def test_the_shipped_chains_are_the_ones_compared() -> None:
