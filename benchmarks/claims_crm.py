@@ -44,7 +44,7 @@ from geco_core.evaluate.crm_truth import CrmHeldOut, load_crm_heldout
 from geco_core.evaluate.summary import paired, summarise
 from geco_core.systems.crm import build_crm
 from geco_core.training.crm_examples import CrmCacheSpec, CrmExamples, ensure_crm_examples
-from geco_core.training.crm_recipe import CrmRecipeConfig, CrmWorkspace
+from geco_core.training.crm_workspace import CrmRecipeConfig, CrmWorkspace
 
 CLAIMS = ("coordinate maps improve geometry", "convolutions learn faster than the transformer")
 PAIRS = ((MAPS, NO_MAPS), (MAPS, TRANSFORMER), (NO_MAPS, TRANSFORMER))
@@ -139,7 +139,7 @@ def convergence(
     return asdict(config) | {
         "objects": len(truth),
         "objects_at_marks": min(len(point.scores) for point in points),
-        "batch_size": space.recipe.reconstructor_task.batch_size,
+        "batch_size": space.recipe.reconstructor.batch_size,
         "parameters": {x.name: sum(p.numel() for p in x.task.model.parameters()) for x in learners},
         "learning_rate": {x.name: x.loop.learning_rate for x in learners},
         "curves": curves(points),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geco_core.errors import Fatal
-from geco_core.training import crm_recipe, recipe
+from geco_core.training import crm_recipe, crm_workspace, recipe
 from geco_core.training.export import export_crm_weights, export_weights
 
 
@@ -37,9 +37,9 @@ RECIPES: Mapping[str, MicroRecipe] = {
         recipe.RecipeConfig, recipe.WAVES, recipe.Workspace, recipe.run_stage, export_weights
     ),
     "crm": MicroRecipe(
-        crm_recipe.CrmRecipeConfig,
+        crm_workspace.CrmRecipeConfig,
         crm_recipe.WAVES,
-        crm_recipe.CrmWorkspace,
+        crm_workspace.CrmWorkspace,
         crm_recipe.run_crm_stage,
         export_crm_weights,
     ),

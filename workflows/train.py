@@ -15,8 +15,10 @@ from actors.training_crm import open_objects
 from actors.training_order import StageInputs
 from geco_core.config.load import load, preset_path
 from geco_core.config.train import CrmTrainingConfig
+from geco_core.distill.build import loop_settings
+from geco_core.distill.world import World
 from geco_core.errors import ConfigError, Fatal
-from geco_core.training.crm_folder import INDEX, CrmFolder
+from geco_core.training.crm_folder import INDEX, CrmFolder, folders
 from geco_core.training.crm_folder_writer import WriterConfig, write_objects
 from geco_core.training.crm_start import check_start, model_config
 from geco_core.training.rendered import RenderCameras
@@ -24,7 +26,7 @@ from infra.claim import Claim
 from infra.retry import retried
 from infra.run_storage import open_run_storage
 from infra.stages import digest_of
-from infra.storage import open_storage
+from infra.storage import Storage, open_storage
 from infra.training_folder import WEIGHTS_KEY
 from workflows.drain import exit_code as signal_code
 from workflows.train_stage import StageResult, train_stage
@@ -98,11 +100,13 @@ def training_set(config: CrmTrainingConfig) -> CrmFolder:
     """The objects that are trained on.
 
     Raises:
-        ConfigError: none were given, or fewer than a batch.
+        ConfigError: none were given, fewer than a batch, or a batch of fewer than processes.
         Fatal, Retryable: as `actors.training_crm.open_objects`.
     """
+    updates = config.updates
+    loop_settings(config.train, updates.optimise(config.seed), World(0, config.train.workers))
     folder = open_objects(config)
-    wanted = config.updates.batch_size
+    wanted = updates.batch_size
     if len(folder.train) < wanted:
         raise ConfigError(
             f"{len(folder.train)} objects to train on are fewer than a batch of {wanted}",
@@ -123,7 +127,7 @@ def make_data(config: CrmTrainingConfig, objects: int) -> int:
         How many were written: 0 where there was a training set.
 
     Raises:
-        ConfigError: no place was given.
+        ConfigError: no place was given, or objects without an index lie there.
         Fatal, Retryable: of the store.
     """
     if not config.data:
@@ -133,6 +137,7 @@ def make_data(config: CrmTrainingConfig, objects: int) -> int:
         return 0
     sizes = model_config(config)
     side = max(sizes.diffusion.encoders.image_size, sizes.reconstructor.unet.plane_size)
+    _refuse_others(storage)
     writer = WriterConfig(
         objects=objects,
         size=2 * side,
@@ -140,6 +145,19 @@ def make_data(config: CrmTrainingConfig, objects: int) -> int:
         cameras=RenderCameras(views=max(MIN_RENDERS, 2 * config.render.views_per_step)),
     )
     return write_objects(lambda name, data: retried(lambda: storage.put_atomic(name, data)), writer)
+
+
+def _refuse_others(storage: Storage) -> None:
+    """Raise `ConfigError` for objects that an index of made-up ones would hide."""
+    prefix = f"{WriterConfig().split}-"  # an interrupted call left some of its own
+    names = folders(retried(lambda: list(storage.list(""))))
+    others = [name for name in names if not name.startswith(prefix)]
+    if others:
+        raise ConfigError(
+            f"{storage.uri} holds objects without {INDEX}, {others[0][:80]!r} first",
+            stage="train",
+            remedy="leave --make-data out to train on them, or give another folder",
+        )
 
 
 def summary(result: StageResult, config: CrmTrainingConfig) -> str:

@@ -7,7 +7,7 @@ import yaml
 from geco_core.config.load import to_dict
 from geco_core.config.train import CrmTrainingConfig
 from geco_core.training.crm_folder import CrmFolder
-from geco_core.training.crm_start import check_start
+from geco_core.training.crm_start import STARTS, check_start
 from infra.checkpoints import StoredCheckpoints
 from infra.storage import open_storage
 from infra.training_folder import has_weights
@@ -66,7 +66,7 @@ def _objects(folder: CrmFolder, config: CrmTrainingConfig) -> str:
 
 
 def _start(config: CrmTrainingConfig) -> str:
-    names = ("reconstructor",) if config.training == "reconstructor" else ("network", "multiview")
+    names = STARTS[config.training]
     given = [f"{n} {getattr(config.init, n)}" for n in names if getattr(config.init, n)]
     licences = f" ({', '.join(config.init.licences)})" if config.init.licences else ""
     return f"{', '.join(given)}{licences}" if given else "random weights"

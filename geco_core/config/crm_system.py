@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from geco_core.config.crm import CrmDiffusionConfig
+from geco_core.config.crm import CrmDiffusionConfig, FrameRigConfig
 from geco_core.config.crm_reconstructor import CrmReconstructorConfig
 from geco_core.config.models import ExtractionConfig
 from geco_core.config.placement import PlacementConfig
@@ -34,10 +34,23 @@ class CrmWeightsConfig:
 
 @dataclass(frozen=True)
 class CrmConfig(PlacementConfig):
-    """CRM (arXiv 2403.05034): image -> six views -> coordinate maps -> triplanes -> mesh."""
+    """CRM (arXiv 2403.05034): image -> six views -> coordinate maps -> triplanes -> mesh.
+
+    The reconstructor reads the frames in the published order: other `views` of a rig are refused.
+    """
 
     system: str = "crm"
     diffusion: CrmDiffusionConfig = field(default_factory=CrmDiffusionConfig)
     reconstructor: CrmReconstructorConfig = field(default_factory=CrmReconstructorConfig)
     extraction: ExtractionConfig = field(default_factory=lambda: ExtractionConfig(grid_res=80))
     weights: CrmWeightsConfig = field(default_factory=CrmWeightsConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wanted = FrameRigConfig().views
+        for name in ("views", "ccm"):
+            found = getattr(self.diffusion, name).rig.views
+            if found != wanted:
+                raise ValueError(
+                    f"diffusion.{name}.rig.views is {found}, the reconstructor reads {wanted}"
+                )

@@ -1,7 +1,7 @@
 """Configuration of `geco train`: one of CRM's three trainings, at any size.
 
 The published recipes (arXiv 2403.05034) are the presets `train-crm-*`; the defaults here are those
-of the two diffusion stages.
+of stage 1, but for its precision.
 """
 
 from __future__ import annotations
@@ -113,6 +113,9 @@ class UpdatesConfig:
 @dataclass(frozen=True)
 class ExamplesConfig:
     """How training rows are made of a folder in CRM's layout, see `geco_core.training.crm_folder`.
+
+    The defaults are stage 1's; those of stage 2 are in the preset `train-crm-ccm`. The
+    reconstructor reads its pictures as they are: of the augmentation only `content_ratio` counts.
 
     Attributes:
         heldout: the first objects, by name, that are not trained on where there are more than that.

@@ -39,13 +39,14 @@ from geco_core.reconstruct.initialise import fourier_init
 from geco_core.reconstruct.instantmesh import InstantMesh
 from geco_core.shapes.canonical import BACKGROUND
 from geco_core.training.cache import epoch_rows
+from geco_core.training.crm_batches import draw_points
 from geco_core.training.crm_examples import CrmExamples
-from geco_core.training.crm_recipe import CrmWorkspace
 from geco_core.training.crm_reconstructor import (
     CrmReconstructorTask,
     CrmTaskConfig,
     without_maps,
 )
+from geco_core.training.crm_workspace import CrmWorkspace
 from geco_core.training.point_loss import point_loss
 from geco_core.training.recipe import RecipeConfig
 from geco_core.training.rng import seed_torch
@@ -62,7 +63,10 @@ def crm_learners(
 
     Scores are volume IoU: of the first `at_marks` held-out objects, at the end of all.
     """
-    task = replace(space.recipe.reconstructor_task, seed=space.recipe.seed)
+    loop = space.recipe.reconstructor
+    task = replace(
+        space.recipe.reconstructor_task, batch_size=loop.batch_size, seed=space.recipe.seed
+    )
     learners: list[Learner] = []
     for name, maps in ((MAPS, True), (NO_MAPS, False)):
         model = space.new_reconstructor()
@@ -70,7 +74,7 @@ def crm_learners(
             model, train, truth.examples, replace(task, coordinate_maps=maps)
         )
         score = _scorer(crm_inside(model, truth, coordinate_maps=maps), truth, at_marks)
-        learners.append(Learner(name, trained, space.recipe.reconstructor, score))
+        learners.append(Learner(name, trained, loop, score))
     rig = ortho_rig(train.spec.view_size)
     config = load(InstantMeshConfig, preset_path("instantmesh", "micro"))
     model = new_ortho_transformer(config, rig, space.recipe.seed + 1)
@@ -119,15 +123,12 @@ class OrthoTransformerTask:
         """See `point_loss`."""
         cfg, data = self._config, self._train
         rows = epoch_rows(len(data), cfg.batch_size, step, cfg.seed)
-        near = torch.randperm(data.spec.sdf_points, generator=generator)[: cfg.sdf_points]
-        seen = torch.randperm(data.spec.color_points, generator=generator)[: cfg.color_points]
+        targets = draw_points(data, rows, cfg.sdf_points, cfg.color_points, generator)
         planes = self.planes(data, rows)
-        points_BP3, target_BP = data.sdf(rows, near)
-        surface_BP3, color_BP3 = data.colors(rows, seen)
-        everywhere_BP3 = canonical_to_world(torch.cat([points_BP3, surface_BP3], dim=1))
+        everywhere_BP3 = canonical_to_world(torch.cat([targets.points, targets.surface], dim=1))
         sdf_BP = self.model.decoder.sdf(planes, everywhere_BP3).squeeze(-1).float()
-        rgb_BP3 = self.model.decoder.rgb(planes, canonical_to_world(surface_BP3)).float()
-        return point_loss(cfg, sdf_BP, target_BP, rgb_BP3, color_BP3)
+        rgb_BP3 = self.model.decoder.rgb(planes, canonical_to_world(targets.surface)).float()
+        return point_loss(cfg, sdf_BP, targets.distances, rgb_BP3, targets.colors)
 
     def planes(self, data: CrmExamples, rows: Tensor) -> Tensor:
         """Planes [b, 3, C, h, h] of examples."""

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from geco_core.config.crm import CrmDiffusionConfig, ImageDreamConfig
 from geco_core.diffusion.codec import codec_stride
 from geco_core.diffusion.noise import NoiseSource
+from geco_core.diffusion.noise_prediction import ddim_steps
 from geco_core.errors import ConfigError
 from geco_core.imaging.content import prepare_image
 from geco_core.imaging.framing import resize_foreground
@@ -82,14 +84,19 @@ class CrmDiffusion(nn.Module):
 
 
 def check_diffusion(config: CrmDiffusionConfig) -> None:
-    """Refuse sizes that do not fit together.
+    """Refuse sizes that do not fit together, and samplers that the schedules can not take.
 
     Raises:
         ConfigError: naming the numbers and what to set.
     """
     encoders = config.encoders
-    for name, stage in (("views", config.views), ("ccm", config.ccm)):
+    for name, stage, sampler in (
+        ("views", config.views, config.views_sampler),
+        ("ccm", config.ccm, config.ccm_sampler),
+    ):
         _check_stage(name, stage, config)
+        with torch.device("cpu"):  # a skeleton is built on the meta device, which has no values
+            ddim_steps(stage.schedule, sampler)
     if config.views.rig.views != config.ccm.rig.views or config.ccm.rig.reference:
         raise ConfigError(
             f"stage 1 makes the views {config.views.rig.views}, stage 2 wants "

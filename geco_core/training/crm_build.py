@@ -19,7 +19,6 @@ from geco_core.config.load import to_dict
 from geco_core.config.train import CrmTrainingConfig, InitConfig
 from geco_core.distill.build import HOW, Built, loop_settings
 from geco_core.distill.world import World
-from geco_core.errors import ConfigError
 from geco_core.evaluate.lpips import load_perceptual
 from geco_core.render.registry import get_rasterizer
 from geco_core.systems.device import device_named
@@ -31,6 +30,7 @@ from geco_core.training.crm_render_rows import RenderRows
 from geco_core.training.crm_start import (
     ENCODERS,
     DiffusionStart,
+    check_start,
     fit_codec,
     model_config,
     start_diffusion,
@@ -148,7 +148,7 @@ def _codec_pictures(sizes: CrmConfig, folder: CrmFolder, config: CrmTrainingConf
 def _reconstructor(
     config: CrmTrainingConfig, folder: CrmFolder, world: World, init: InitConfig
 ) -> Built:
-    _refuse_points(config)
+    check_start(config)
     start = start_reconstructor(config, init)
     sizes, render = model_config(config), config.render
     device = device_named(sizes.device)
@@ -184,12 +184,3 @@ def _reconstructor(
         start.licences,
         start.init,
     )
-
-
-def _refuse_points(config: CrmTrainingConfig) -> None:
-    if config.render.point_weight:
-        raise ConfigError(
-            "render.point_weight needs points, and a training set of pictures has none",
-            stage="train",
-            remedy="set render.point_weight=0",
-        )

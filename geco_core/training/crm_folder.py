@@ -190,7 +190,7 @@ def _entries(files: Files) -> list[Entry]:
     try:
         data = files.read(INDEX, MAX_INDEX_BYTES)
     except KeyError:
-        return [Entry(name) for name in _folders(files)]
+        return [Entry(name) for name in folders(files.names())]
     try:
         rows = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
@@ -203,8 +203,9 @@ def _entries(files: Files) -> list[Entry]:
     return found
 
 
-def _folders(files: Files) -> list[str]:
-    parts = (name.split("/") for name in files.names())
+def folders(names: Iterable[str]) -> list[str]:
+    """The objects' folders among the names of files."""
+    parts = (name.split("/") for name in names)
     return [p[0] for p in parts if len(p) == 2 and p[1] == "000.png"]
 
 

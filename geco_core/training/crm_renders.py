@@ -90,7 +90,9 @@ def read_cameras(files: Files, item_id: str) -> Cameras:
         raise _bad(item_id, f"fov_deg {fov} or a matrix is out of range")
     turns = poses[:, :3, :3]
     rigid = np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3), atol=_TOLERANCE)
-    if not rigid or (np.linalg.det(turns) < 0).any() or not np.allclose(poses[:, 3], (0, 0, 0, 1), atol=_TOLERANCE):
+    mirrored = bool((np.linalg.det(turns) < 0).any())
+    last = np.allclose(poses[:, 3], (0, 0, 0, 1), atol=_TOLERANCE)
+    if mirrored or not (rigid and last):
         raise _bad(item_id, "a camera_to_world matrix is no rotation with a position")
     return Cameras(poses_to_world(torch.from_numpy(poses)), fov)
 

@@ -36,6 +36,13 @@ from geco_core.training.crm_reconstructor import neutral_heads
 
 IMAGEDREAM_FILE = "sd-v2.1-base-4view-ipmv.pt"
 ENCODERS = "encoders."
+# Training -> the fields of `InitConfig` that it reads.
+STARTS = {
+    "views": ("network", "multiview"),
+    "ccm": ("network", "multiview"),
+    "reconstructor": ("reconstructor",),
+}
+STARTS_OF_ALL = ("network", "multiview", "reconstructor")
 _CONV_IN = ("model.diffusion_model.input_blocks.0.0.weight",
             "diffusion_model.input_blocks.0.0.weight")  # fmt: skip
 _OUR_CONV_IN = "unet.conv_in.weight"
@@ -92,12 +99,14 @@ def model_config(config: CrmTrainingConfig) -> CrmConfig:
 
 
 def check_start(config: CrmTrainingConfig) -> None:
-    """Refuse, before anything is read, what can not be made from nothing.
+    """Refuse, before anything is read, what can not be made from nothing or would be ignored.
 
     Raises:
-        ConfigError: a trained autoencoder without its weights; see also `model_config`.
+        ConfigError: a trained autoencoder without its weights, or settings that this training does
+            not know; see also `model_config`.
     """
     sizes, init = model_config(config), config.init
+    _refuse_ignored(config)
     if config.training == "reconstructor" or init.network or init.multiview:
         return
     if sizes.diffusion.encoders.codec.kind != "patch":
@@ -118,7 +127,8 @@ def start_diffusion(config: CrmTrainingConfig, init: InitConfig) -> DiffusionSta
         init: the same as `config.init`, its files local.
 
     Raises:
-        ConfigError: an autoencoder without weights, or files that do not say their licence.
+        ConfigError: as `check_start`, files that do not say their licence, or a file of ours
+            without a network that can not be made from nothing.
         Fatal: weights that can not be read or do not fit.
     """
     sizes = model_config(config).diffusion
@@ -139,8 +149,8 @@ def start_diffusion(config: CrmTrainingConfig, init: InitConfig) -> DiffusionSta
         own = load_weights(init.multiview, init.multiview_sha256)
         parts = _parts(own.tensors, (ENCODERS, prefix))
         adapt(encoders, parts[ENCODERS], same_names, part="the encoders", assign=False)
-        if not init.network and parts[prefix]:
-            adapt(network, parts[prefix], same_names, part=config.training, assign=False)
+        if not init.network:
+            _continue_own(network, parts[prefix], sizes.encoders.codec.kind, config.training)
         rest = parts[""]
         digests["multiview"] = own.sha256
         licences |= _stated("init.multiview", own.licences, init)
@@ -182,6 +192,48 @@ def widened(weight_OIhw: Tensor, channels: int) -> Tensor:
         weight_OIhw.shape[0], channels - weight_OIhw.shape[1], *weight_OIhw.shape[2:]
     )
     return 0.5 * torch.cat([weight_OIhw, zeros], dim=1)
+
+
+def _refuse_ignored(config: CrmTrainingConfig) -> None:
+    """Raise `ConfigError` for what is set and would not be read."""
+    read = STARTS[config.training]
+    given = [name for name in STARTS_OF_ALL if getattr(config.init, name) and name not in read]
+    if given:
+        raise ConfigError(
+            f"training={config.training} does not start from init.{given[0]}",
+            stage="train",
+            remedy=f"leave it empty; init.{' and init.'.join(read)} would be read",
+        )
+    if config.train.student_rank is not None:
+        raise ConfigError(
+            "train.student_rank is of a distillation; here the whole network learns",
+            stage="train",
+            remedy="leave it out",
+        )
+    if config.training == "reconstructor" and config.render.point_weight:
+        raise ConfigError(
+            "render.point_weight needs points, and a training set of pictures has none",
+            stage="train",
+            remedy="set render.point_weight=0",
+        )
+
+
+def _continue_own(
+    network: ImageDream, tensors: Mapping[str, Tensor], codec: str, training: str
+) -> None:
+    """Load the network of our file; a micro one that is not there starts at random.
+
+    Raises:
+        ConfigError: it is not there, and it is no micro one.
+    """
+    if tensors:
+        adapt(network, tensors, same_names, part=training, assign=False)
+    elif codec != "patch":
+        raise ConfigError(
+            f"init.multiview holds no network {training!r}, which would start at random",
+            stage="train",
+            remedy="set init.network too, to an ImageDream or CRM file",
+        )
 
 
 def _published(init: InitConfig) -> OpenState:

@@ -22,7 +22,7 @@ from geco_core.checkpoints.safe import load_weights
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.errors import Fatal
-from geco_core.training.crm_recipe import CrmWorkspace
+from geco_core.training.crm_workspace import CrmWorkspace
 from geco_core.training.recipe import Workspace
 
 PARTS = ("multiview", "reconstructor")

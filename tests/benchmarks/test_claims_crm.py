@@ -27,7 +27,7 @@ from geco_core.evaluate.crm_truth import load_crm_heldout
 from geco_core.evaluate.summary import paired, summarise
 from geco_core.multiview.crm import CrmDiffusion
 from geco_core.training.crm_examples import CrmCacheSpec, make_crm_examples
-from geco_core.training.crm_recipe import CrmRecipeConfig, CrmWorkspace
+from geco_core.training.crm_workspace import CrmRecipeConfig, CrmWorkspace
 from tests.geco_core.multiview.crm_models import CRM, seeded
 from tests.geco_core.reconstruct.crm_models import tiny_crm
 

@@ -137,6 +137,27 @@ def test_fewer_objects_than_a_batch_are_refused(data: str, tmp_path: Path) -> No
     assert not (tmp_path / "out").exists()
 
 
+def test_more_processes_than_objects_of_a_batch_are_refused_by_the_plan_too(
+    data: str, tmp_path: Path
+) -> None:
+    made = config("views", data, tmp_path / "out")
+    many = replace(made, train=replace(made.train, engine="ray", workers=5))
+    with pytest.raises(ConfigError, match="5 processes can not share a batch of 4"):
+        preview(many)
+
+
+def test_objects_without_an_index_are_not_hidden_by_made_up_ones(tmp_path: Path) -> None:
+    own = tmp_path / "mine" / "000.png"
+    own.parent.mkdir()
+    own.write_bytes(b"a picture")
+    made = config("views", str(tmp_path), tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"holds objects without caption\.csv, 'mine' first"):
+        workflow.make_data(made, 2)
+    assert list(tmp_path.rglob("*.png")) == [own]
+    own.parent.rename(tmp_path / "train-000001")  # as an interrupted call would leave it
+    assert workflow.make_data(made, 2) == 2
+
+
 def test_the_verb_makes_objects_and_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

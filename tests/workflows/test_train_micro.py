@@ -12,7 +12,8 @@ from rich.console import Console
 
 from geco_core.checkpoints.safe import load_weights
 from geco_core.errors import ConfigError, Fatal
-from geco_core.training.crm_recipe import STAGES, CrmRecipeConfig
+from geco_core.training.crm_recipe import STAGES
+from geco_core.training.crm_workspace import CrmRecipeConfig
 from geco_core.training.export import PARTS, file_name
 from geco_core.training.loop import LoopConfig
 from workflows.train_micro import train_micro

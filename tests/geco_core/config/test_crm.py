@@ -68,6 +68,17 @@ def test_values_out_of_range_are_refused(change: str) -> None:
         load(CrmDiffusionConfig, {}, [change])
 
 
+@pytest.mark.parametrize("stages", [("views",), ("ccm",), ("views", "ccm")])
+def test_frames_in_an_order_that_the_reconstructor_does_not_read_are_refused(
+    stages: tuple[str, ...],
+) -> None:
+    words = [f"diffusion.{stage}.rig.views=[0,1,2,3,4,5]" for stage in stages]
+    with pytest.raises(
+        ConfigError, match=rf"{stages[0]}\.rig\.views is .*reads \(1, 2, 3, 4, 5, 0\)"
+    ):
+        load(CrmConfig, preset_path("crm", "full"), words)
+
+
 def test_the_published_schedule_is_the_default() -> None:
     schedule, config = NoiseTablesConfig(), CrmDiffusionConfig()
     assert (schedule.prediction, schedule.beta_schedule) == ("epsilon", "scaled_linear")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,8 +29,8 @@ from geco_core.shapes.object import make_object, object_seed
 from geco_core.shapes.views import ORTHO_HALF_EXTENT
 from geco_core.training.cache import epoch_rows
 from geco_core.training.crm_examples import CrmCacheSpec, CrmExamples, make_crm_examples
-from geco_core.training.crm_recipe import CrmRecipeConfig, CrmWorkspace
 from geco_core.training.crm_reconstructor import CrmTaskConfig
+from geco_core.training.crm_workspace import CrmRecipeConfig, CrmWorkspace
 from geco_core.training.recipe import RecipeConfig
 from tests.geco_core.reconstruct.crm_models import tiny_crm
 
@@ -126,3 +127,22 @@ def test_the_three_learners_start_alike_and_keep_their_rates(
     assert learners[0].task.model is not learners[1].task.model
     assert learners[0].loop == learners[1].loop == space.recipe.reconstructor
     assert learners[2].loop == RecipeConfig().reconstructor != learners[0].loop
+
+
+def test_all_learners_take_the_same_points_of_the_recipes_batches(
+    examples: CrmExamples, truth: CrmHeldOut, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = CrmRecipeConfig()
+    recipe = replace(recipe, reconstructor=replace(recipe.reconstructor, batch_size=3))
+    drawn: list[tuple[list[int], list[int]]] = []
+
+    def sdf(_: CrmExamples, rows: Tensor, columns: Tensor) -> None:
+        drawn.append((rows.tolist(), columns.tolist()))
+        raise InterruptedError
+
+    monkeypatch.setattr(CrmExamples, "sdf", sdf)
+    for learner in crm_learners(CrmWorkspace(tmp_path, recipe), examples, truth):
+        with pytest.raises(InterruptedError):
+            learner.task.loss(5, torch.Generator().manual_seed(5))
+    assert drawn[0] == drawn[1] == drawn[2]
+    assert len(drawn[0][0]) == 3

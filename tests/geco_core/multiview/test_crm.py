@@ -95,6 +95,8 @@ def test_the_published_configuration_fits() -> None:
         ("views.rig.kind=orbit", "axis-parallel"),
         ("ccm.unet.image_tokens=0", "image tokens"),
         ("ccm.pixel_latents=false", "pixel latents"),
+        ("views_sampler.steps=1001", "1001 steps of 1000"),
+        ("ccm_sampler.steps=500", "is pure noise"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change: str, message: str) -> None:

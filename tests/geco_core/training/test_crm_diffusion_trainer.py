@@ -16,6 +16,7 @@ from geco_core.multiview.imagedream import ImageDream
 from geco_core.training.crm_build import build_crm_training
 from geco_core.training.crm_diffusion_trainer import CrmDiffusionTrainer
 from geco_core.training.crm_folder import CrmFolder
+from geco_core.training.frames import FrameLossConfig
 from geco_core.training.rng import seed_torch
 from tests.support.tiny_training import Memory, objects, tiny_training
 
@@ -105,6 +106,29 @@ def test_the_reference_frame_and_the_shown_views_are_read(files: Memory) -> None
     assert loss("views", "condition") > 1e-6
     assert loss("ccm", "shown") > 1e-6
     assert loss("views", "vision") > 1e-7
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_frame_has_its_own_time_the_reference_too(stage: Any, files: Memory) -> None:
+    made = trainer(files, tiny_training(stage))
+    (piece, *_) = made._pieces(0)
+    frames = made.model.config.rig.frames
+    times = made._draws(0, piece).times
+    assert times.shape == (len(piece.places), frames)
+    assert all(len(set(row.tolist())) > frames - 2 for row in times)
+    shared = trainer(files, replace(tiny_training(stage), loss=FrameLossConfig(False)))
+    same = shared._draws(0, piece).times
+    assert same.shape == times.shape
+    assert all(len(set(row.tolist())) == 1 for row in same)
+
+
+def test_a_damaged_held_out_object_does_not_end_the_training(files: Memory) -> None:
+    broken = Memory({k: v for k, v in files.items() if k != "train-000000/003.png"})
+    config = tiny_training("views", batch_size=2)
+    built = build_crm_training(config, CrmFolder(broken, 2), World(), config.init)
+    assert isinstance(built.trainer, CrmDiffusionTrainer)
+    assert built.trainer.look(2, SAMPLER).shape == (2 * 128, (1 + 6 + 6) * 128, 3)
+    assert list(built.trainer._rows.folder.bad) == ["train-000000"]
 
 
 def test_float16_scales_the_loss(files: Memory) -> None:

@@ -20,7 +20,8 @@ from geco_core.diffusion.codec import PatchCodec
 from geco_core.errors import Fatal
 from geco_core.multiview.crm import CrmDiffusion
 from geco_core.training import export
-from geco_core.training.crm_recipe import STAGES, CrmRecipeConfig, CrmWorkspace, run_crm_stage
+from geco_core.training.crm_recipe import STAGES, run_crm_stage
+from geco_core.training.crm_workspace import CrmRecipeConfig, CrmWorkspace
 from geco_core.training.export import PARTS, export_crm_weights, file_name, install_weights
 from geco_core.training.loop import LoopConfig
 

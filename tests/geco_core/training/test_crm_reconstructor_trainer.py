@@ -85,6 +85,42 @@ def test_what_does_not_fit_is_refused(files: Memory, change: dict, match: str) -
         trainer(files, replace(config, render=replace(config.render, **change)))
 
 
+def test_what_a_row_holds_does_not_depend_on_the_rows_before_it(files: Memory) -> None:
+    """Else a resumed training would differ where an object is damaged."""
+    broken = Memory({k: v for k, v in files.items() if k != "train-000003/render_002.png"})
+    used, drawn = trainer(broken)._rows, []
+    for step in range(8):
+        fresh = trainer(broken)._rows.row(step, 0, 3)
+        drawn.append(used.row(step, 0, 3))
+        assert torch.equal(drawn[-1].inputs, fresh.inputs)
+        assert torch.equal(drawn[-1].renders.c2w, fresh.renders.c2w)
+    assert len({float(row.inputs.sum()) for row in drawn}) == 2  # itself or the next one
+
+
+def test_a_row_reads_every_file_once(files: Memory) -> None:
+    class Counted(Memory):
+        def read(self, name: str, max_bytes: int) -> bytes:
+            names.append(name)
+            return super().read(name, max_bytes)
+
+    names: list[str] = []
+    rows = trainer(Counted(files))._rows
+    names.clear()
+    rows.row(0, 0, 1)
+    assert len(names) == len(set(names)) == 1 + 2 * 2 + 12  # cameras, renders, pictures
+
+
+def test_a_damaged_held_out_object_does_not_end_the_training(files: Memory) -> None:
+    config = tiny_training("reconstructor", steps=4, batch_size=2)
+    broken = Memory({k: v for k, v in files.items() if k != "train-000000/xyz_new_003.png"})
+    built = build_crm_training(config, CrmFolder(broken, 2), World(), config.init)
+    assert isinstance(built.trainer, CrmReconstructorTrainer)
+    whole = build_crm_training(config, CrmFolder(files, 2), World(), config.init)
+    assert isinstance(whole.trainer, CrmReconstructorTrainer)
+    assert built.trainer.look(2).shape == whole.trainer.look(2).shape
+    assert list(built.trainer._rows.folder.bad) == ["train-000000"]
+
+
 def test_an_object_without_renders_is_replaced(files: Memory) -> None:
     broken = Memory({k: v for k, v in files.items() if k != "train-000003/cameras.json"})
     made = trainer(broken)

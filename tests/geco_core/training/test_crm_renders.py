@@ -66,6 +66,18 @@ def test_surface_points_of_the_maps_are_where_the_renders_see_them(files: Memory
             json.dumps({"fov_deg": 40, "camera_to_world": [(2 * np.eye(4)).tolist()]}).encode(),
             "no rotation",
         ),
+        (
+            "cameras.json",
+            json.dumps(
+                {"fov_deg": 40, "camera_to_world": [np.diag([-1.0, 1, 1, 1]).tolist()]}
+            ).encode(),
+            "no rotation",
+        ),
+        (
+            "cameras.json",
+            b'{"fov_deg": 1' + b"0" * 400 + b', "camera_to_world": []}',
+            "can not be read: OverflowError",
+        ),
         ("depth_000.npy", b"\x93NUMPY", "no .npy"),
         ("depth_000.npy", npy(np.zeros((3, 3))), "expected float32"),
         ("depth_000.npy", npy(np.full((RENDER_SIZE, RENDER_SIZE), -1.0)), "no distances"),

@@ -17,7 +17,13 @@ from geco_core.errors import ConfigError, Fatal
 from geco_core.multiview.condition_encoders import ConditionEncoders
 from geco_core.multiview.crm import CrmDiffusion
 from geco_core.multiview.imagedream import ImageDream
-from geco_core.training.crm_start import model_config, start_diffusion, start_reconstructor, widened
+from geco_core.training.crm_start import (
+    check_start,
+    model_config,
+    start_diffusion,
+    start_reconstructor,
+    widened,
+)
 from tests.geco_core.multiview.crm_models import CRM, ENCODERS, VIEWS, seeded
 from tests.support.tiny_training import PATCH_CRM, tiny_training
 
@@ -85,6 +91,31 @@ def test_a_file_of_ours_gives_encoders_and_passes_the_other_stage_on(tmp_path: P
     save_file(half, path, metadata=origin_text(("Apache-2.0",)))
     fresh = start_diffusion(tiny_training("ccm"), InitConfig(multiview=str(path)))
     assert fresh.rest.keys() == start.rest.keys()  # stage 2 is new
+
+
+def test_a_network_of_full_size_does_not_silently_start_at_random(tmp_path: Path) -> None:
+    model, path = seeded(CrmDiffusion, CRM), tmp_path / "own.safetensors"
+    half = {k: v.contiguous() for k, v in model.state_dict().items() if not k.startswith("ccm.")}
+    save_file(half, path, metadata=origin_text(("Apache-2.0",)))
+    with pytest.raises(ConfigError, match="holds no network 'ccm'"):
+        start_diffusion(config("ccm"), InitConfig(multiview=str(path)))
+    init = InitConfig(multiview=str(path), network=published(tmp_path), licences=("MIT",))
+    assert start_diffusion(config("ccm"), init).rest
+
+
+@pytest.mark.parametrize(
+    ("training", "init", "match"),
+    [
+        ("reconstructor", InitConfig(network="a.pt"), "does not start from init.network"),
+        ("views", InitConfig(reconstructor="CRM.pth"), "does not start from init.reconstructor"),
+    ],
+)
+def test_what_would_not_be_read_is_refused(training: str, init: InitConfig, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        check_start(replace(tiny_training(training), init=init))
+    ranked = tiny_training(training)
+    with pytest.raises(ConfigError, match="student_rank is of a distillation"):
+        check_start(replace(ranked, train=replace(ranked.train, student_rank=4)))
 
 
 def test_licences_must_be_known(tmp_path: Path) -> None:
