@@ -154,13 +154,18 @@ def _line(point: Point) -> str:
 
 
 def verdicts(part: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
-    """Claim, whether it holds, and the numbers that decide."""
+    """Claim, whether it holds, and the numbers that decide.
+
+    Maps: the paired interval at the end is above 0. Speed: that, and CRM has reached earlier what
+    the transformer reaches at the end of the budget.
+    """
     gaps, found = part["gaps"], part["curves"]
     maps, learner = gaps[f"{MAPS} - {NO_MAPS}"], gaps[f"{MAPS} - {TRANSFORMER}"]
     alone = gaps[f"{NO_MAPS} - {TRANSFORMER}"]
     pairs = list(zip(found[MAPS], found[TRANSFORMER], strict=True))
     ahead = sum(a["score"] > b["score"] for a, b in pairs)
     end = found[TRANSFORMER][-1]
+    sooner = seconds_to(found[MAPS], end["score"]) < end["cpu_s"]
     with_maps, without = (_seconds(found[name], end["score"]) for name in (MAPS, NO_MAPS))
     iou = {name: f"{summary['mean']:.3f}" for name, summary in part["iou"].items()}
     ablation = f"IoU {iou[NO_MAPS]} → {iou[MAPS]}, {_gap(maps)} at equal CPU time"
@@ -171,7 +176,7 @@ def verdicts(part: Mapping[str, Any]) -> list[tuple[str, bool, str]]:
     )
     return [
         (CLAIMS[0], maps["low"] > 0, ablation),
-        (CLAIMS[1], ahead == len(pairs) and learner["low"] > 0, speed),
+        (CLAIMS[1], sooner and learner["low"] > 0, speed),
     ]
 
 

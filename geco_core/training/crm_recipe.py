@@ -67,7 +67,10 @@ def run_crm_stage(
         "finetune": lambda: _finetune(space, train_examples, heldout, report, evaluated),
         "render": lambda: _render(space, train_examples, heldout, report, evaluated),
     }
-    torch.save(runners[stage](), space.weights(stage))
+    path = space.weights(stage)
+    temporary = path.with_suffix(".tmp")
+    torch.save(runners[stage](), temporary)
+    temporary.replace(path)
 
 
 def _frames(

@@ -193,7 +193,10 @@ def run_stage(
     }
     result = runners[stage]()
     if result is not None:
-        torch.save(result, space.weights(stage))
+        path = space.weights(stage)
+        temporary = path.with_suffix(".tmp")
+        torch.save(result, temporary)
+        temporary.replace(path)
 
 
 def _multiview(

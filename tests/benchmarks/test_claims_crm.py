@@ -67,7 +67,8 @@ def test_claims_hold_and_fall_with_their_numbers() -> None:
     assert held(GOOD) == list(CLAIMS)
     assert held({**GOOD, NO_MAPS: (0.6, 0.9)}) == [CLAIMS[1]]
     assert held({**GOOD, TRANSFORMER: (0.3, 0.95)}) == [CLAIMS[0]]
-    assert held({**GOOD, TRANSFORMER: (0.75, 0.8)}) == [CLAIMS[0]]  # behind at one mark
+    assert held({**GOOD, TRANSFORMER: (0.65, 0.8)}) == [CLAIMS[0]]  # not reached any sooner
+    assert held({**GOOD, TRANSFORMER: (0.75, 0.6)}) == list(CLAIMS)  # behind at first, and told
 
 
 def test_the_table_says_who_was_where_when() -> None:
