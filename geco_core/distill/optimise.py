@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -134,17 +135,27 @@ class Stepper:
         (loss * weight).backward()
 
     def update(self, step: int) -> float:
-        """Step with the gathered gradients and forget them; returns their norm."""
+        """Step with the gathered gradients and forget them; returns their norm.
+
+        Raises:
+            Fatal: a gradient is not finite; no weight has changed.
+        """
         self._world.average_gradients(self._parameters)
         return self._apply(step)
 
     def _apply(self, step: int) -> float:
-        norm = nn.utils.clip_grad_norm_(self._parameters, self._config.clip_norm)
+        norm = float(nn.utils.clip_grad_norm_(self._parameters, self._config.clip_norm))
+        if not math.isfinite(norm):
+            raise Fatal(
+                f"the gradient's norm is {norm} at step {step}",
+                stage="train",
+                remedy="lower the learning rates",
+            )
         for group in self._adam.param_groups:
             group["lr"] = group["initial_lr"] * self._config.factor(step)
         self._adam.step()
         self._forget()
-        return float(norm)
+        return norm
 
     def _forget(self) -> None:
         self._adam.zero_grad(set_to_none=True)
