@@ -10,9 +10,6 @@ Legend: b rows of a piece, F frames, c latent channels, h w latent size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,26 +17,25 @@ from torch import Tensor
 from geco_core.config.crm import DdimConfig
 from geco_core.config.train import ExamplesConfig, UpdatesConfig
 from geco_core.distill.draws import RowDraws
-from geco_core.distill.optimise import Piece, add_numbers, batch_pieces, refuse_foreign
+from geco_core.distill.optimise import Piece, add_numbers
 from geco_core.distill.samples import sheet
 from geco_core.distill.world import World
 from geco_core.multiview.condition_encoders import ConditionEncoders
 from geco_core.multiview.crm_views import reference_channels
 from geco_core.multiview.imagedream import ImageDream, ObjectCondition
 from geco_core.multiview.ortho_views import frame_cameras
-from geco_core.training.ahead import RowsAhead
 from geco_core.training.crm_frame_rows import FrameRowBatch, FrameRows, stack_rows
+from geco_core.training.folder_trainer import FolderTrainer
 from geco_core.training.frames import (
     FrameBatch,
     FrameDraws,
     FrameLossConfig,
     frame_errors,
 )
-from geco_core.training.loop import Ema
-from geco_core.training.updates import autocast, make_stepper
+from geco_core.training.updates import autocast
 
 
-class CrmDiffusionTrainer:
+class CrmDiffusionTrainer(FolderTrainer[ImageDream, FrameRows]):
     """A network with its optimiser.
 
     Args:
@@ -64,38 +60,20 @@ class CrmDiffusionTrainer:
         seed: int,
         world: World,
     ) -> None:
-        self.model, self.updates = model.requires_grad_(True).train(), updates
+        model.requires_grad_(True).train()
+        super().__init__(model, rows, updates, examples, seed, world)
         self._encoders = encoders.requires_grad_(False).eval()
-        self._rows, self._loss, self._seed, self._world = rows, loss, seed, world
-        self._optimise = updates.optimise(seed)
-        self._steps = make_stepper([(list(model.parameters()), updates.rate)], updates, seed, world)
-        self.ema = Ema(model, updates.ema_decay) if updates.ema_decay else None
-        self._ahead = RowsAhead(
-            rows.row, self._pieces, updates.steps, threads=examples.threads, ahead=examples.ahead
-        )
+        self._loss = loss
         with torch.no_grad():
             _, self._negative = encoders.prompt_states()
 
-    def step(self, step: int) -> Mapping[str, float]:
-        """One update.
-
-        Returns:
-            The loss, the gradient's norm and how many objects could not be read, averaged over the
-            processes.
-
-        Raises:
-            Fatal: a loss became non-finite, or no object can be read.
-        """
+    def _gather(self, step: int) -> dict[str, float]:
         numbers: dict[str, float] = {}
         for piece in self._pieces(step):
             loss = self.piece_loss(step, piece)
             self._steps.backward(loss, piece.weight, step)
             add_numbers(numbers, {"loss": float(loss.detach())}, piece.weight)
-        numbers["norm"] = self._steps.update(step)
-        numbers["bad_objects"] = float(len(self._rows.folder.bad))
-        if self.ema is not None:
-            self.ema.update(self.model, step)
-        return self._world.mean(numbers)
+        return numbers
 
     def piece_loss(self, step: int, piece: Piece) -> Tensor:
         """Mean squared error of the rows of a piece."""
@@ -106,58 +84,22 @@ class CrmDiffusionTrainer:
             frames = self._frames(step, piece, batch)
             return frame_errors(self.model, frames, self._draws(step, piece)).per_object.mean()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a later `step` depends on, as tensors and plain data."""
-        return {
-            "weights": self.model.state_dict(),
-            "steps": self._steps.state_dict(),
-            "ema": self.ema.shadow if self.ema else {},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`. Raises `Fatal` when it does not fit."""
-        try:
-            self.model.load_state_dict(state["weights"])
-            self._steps.load_state_dict(state["steps"])
-            if self.ema is not None:
-                self.ema.load(state["ema"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise refuse_foreign(error) from error
-
-    def weights(self) -> dict[str, Tensor]:
-        """What is exported: the average where there is one."""
-        return dict(self.ema.shadow) if self.ema else self.model.state_dict()
-
     @torch.no_grad()
     def look(self, count: int, sampler: DdimConfig) -> np.ndarray:
         """A sheet of condition, truth and samples of fixed objects and noise, a row per object."""
-        heldout = bool(self._rows.folder.heldout)
-        total = len(self._rows.folder.heldout) if heldout else len(self._rows)
-        shown = range(min(count, total))
+        shown, heldout = self._shown_rows(count)
         made = [self._rows.plain(row, heldout=heldout) for row in shown]
         tokens = [self._encoders.token_row(row.prompt) for row in made]
         batch = stack_rows(made, tokens).to(self.model.device)
         draws = RowDraws(self._seed, 0, shown, stream="samples")
         rig, latent = self.model.config.rig, self._encoders.latent_shape
         start = draws.normal((rig.frames, *latent))
-        self._swap()
-        try:
-            with autocast(self.updates, self.model.device):
-                condition = self._condition(batch, None)
-                cameras = frame_cameras(rig)
-                latents = self.model.sample(condition, cameras, start, sampler)
-                images = self._encoders.images(latents[:, : rig.generated].flatten(0, 1))
-        finally:
-            self._swap()
+        with self._averaged(), autocast(self.updates, self.model.device):
+            condition = self._condition(batch, None)
+            latents = self.model.sample(condition, frame_cameras(rig), start, sampler)
+            images = self._encoders.images(latents[:, : rig.generated].flatten(0, 1))
         samples = images.unflatten(0, (len(shown), rig.generated))
         return sheet([(batch.condition[:, None] + 1) / 2, (batch.targets + 1) / 2, samples])
-
-    def _swap(self) -> None:
-        if self.ema is not None:
-            self.ema.swap(self.model)
-
-    def _pieces(self, step: int) -> list[Piece]:
-        return batch_pieces(len(self._rows), step, self._optimise, self._world)
 
     @torch.no_grad()
     def _frames(self, step: int, piece: Piece, batch: FrameRowBatch) -> FrameBatch:

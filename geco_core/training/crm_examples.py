@@ -23,50 +23,24 @@ from geco_core.imaging.framing import resize_foreground
 from geco_core.reconstruct.crm_input import network_input
 from geco_core.shapes.canonical import canonical_points, canonical_views
 from geco_core.shapes.dataset import make_example
-from geco_core.shapes.object import Split, object_seed
+from geco_core.shapes.object import object_seed
 from geco_core.shapes.views import ORTHO_HALF_EXTENT
-from geco_core.training.cache import Progress, ensure_arrays
+from geco_core.training.cache import CacheSpec, Progress, ensure_arrays
 
 
 @dataclass(frozen=True)
-class CrmCacheSpec:
-    """What one cache holds.
+class CrmCacheSpec(CacheSpec):
+    """What one cache holds: S is `view_size`, C `condition_size`.
 
-    Attributes:
-        split: of the procedural objects.
-        examples: n.
-        view_size: S.
-        condition_size: C.
-        render_condition_size: pixels per side that the condition is rendered at before it is
-            prepared.
-        foreground_ratio: of the condition, see `CrmDiffusionConfig`.
-        sdf_points: P, the first half near the surface, the second uniform.
-        color_points: Q.
-        version: raised by hand when the same numbers give other rows.
+    The condition is as rendered where `foreground_ratio` is 0, as `CrmDiffusionConfig` says.
     """
 
-    split: Split = "train"
-    examples: int = 12_000
-    view_size: int = 64
-    condition_size: int = 64
-    render_condition_size: int = 128
     foreground_ratio: float = 0.0
-    sdf_points: int = 1024
-    color_points: int = 512
-    version: int = 1
 
     def arrays(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """File stem -> (dtype, shape)."""
-        n, s, c = self.examples, self.view_size, self.condition_size
-        return {
-            "condition": ("uint8", (n, c, c, 3)),
-            "views": ("uint8", (n, 6, s, s, 3)),
-            "ccms": ("uint8", (n, 6, s, s, 3)),
-            "sdf_points": ("float16", (n, self.sdf_points, 3)),
-            "sdf_values": ("float16", (n, self.sdf_points)),
-            "color_points": ("float16", (n, self.color_points, 3)),
-            "color_values": ("uint8", (n, self.color_points, 3)),
-        }
+        side = self.view_size
+        return {**super().arrays(), "ccms": ("uint8", (self.examples, 6, side, side, 3))}
 
     def row(self, index: int) -> dict[str, np.ndarray]:
         """One object."""

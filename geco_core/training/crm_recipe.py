@@ -15,10 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from geco_core.errors import Fatal
 from geco_core.training.cache import Progress
 from geco_core.training.crm_examples import CrmExamples
 from geco_core.training.crm_frames import CrmFramesTask, CrmFramesTaskConfig, Stage
@@ -27,6 +25,7 @@ from geco_core.training.crm_render_task import CrmRenderTask
 from geco_core.training.crm_samples import sample_examples
 from geco_core.training.crm_workspace import CrmWorkspace
 from geco_core.training.loop import LoopConfig, Report, train
+from geco_core.training.stages import check_stage, save_stage
 
 # Stages of a wave run at once, each as a process of one thread.
 WAVES = (
@@ -52,8 +51,7 @@ def run_crm_stage(
 
     Raises `Fatal` on an unknown stage.
     """
-    if stage not in STAGES:
-        raise Fatal(f"unknown training stage {stage!r}", remedy=f"one of {', '.join(STAGES)}")
+    check_stage(stage, STAGES)
     if stage != "cache" and space.weights(stage).is_file():
         return
     train_examples, heldout = space.caches(processes, progress)
@@ -67,10 +65,7 @@ def run_crm_stage(
         "finetune": lambda: _finetune(space, train_examples, heldout, report, evaluated),
         "render": lambda: _render(space, train_examples, heldout, report, evaluated),
     }
-    path = space.weights(stage)
-    temporary = path.with_suffix(".tmp")
-    torch.save(runners[stage](), temporary)
-    temporary.replace(path)
+    save_stage(space.weights(stage), runners[stage]())
 
 
 def _frames(

@@ -10,7 +10,6 @@ Legend: k renders, S plane side, R render side.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +17,19 @@ from torch import Tensor
 
 from geco_core.config.train import ExamplesConfig, UpdatesConfig
 from geco_core.distill.draws import row_generator
-from geco_core.distill.optimise import Piece, add_numbers, batch_pieces, refuse_foreign
+from geco_core.distill.optimise import add_numbers
 from geco_core.distill.samples import SHOWN_RENDERS, sheet
 from geco_core.distill.world import World
 from geco_core.evaluate.perceptual import Perceptual
 from geco_core.reconstruct.crm import CrmReconstructor
 from geco_core.render.protocol import Rasterizer
-from geco_core.training.ahead import RowsAhead
 from geco_core.training.crm_render import CrmRenderConfig, crm_render_loss, render_planes
 from geco_core.training.crm_render_rows import RenderRow, RenderRows, rendered_batch
-from geco_core.training.loop import Ema
-from geco_core.training.updates import autocast, make_stepper
+from geco_core.training.folder_trainer import FolderTrainer
+from geco_core.training.updates import autocast
 
 
-class CrmReconstructorTrainer:
+class CrmReconstructorTrainer(FolderTrainer[CrmReconstructor, RenderRows]):
     """The reconstructor with its optimiser.
 
     Args:
@@ -58,27 +56,12 @@ class CrmReconstructorTrainer:
         perceptual: Perceptual,
         rasterizer: Rasterizer,
     ) -> None:
-        self.model, self.updates = model.requires_grad_(True).eval(), updates
-        self._rows, self._render, self._seed, self._world = rows, render, seed, world
-        self._perceptual, self._rasterizer = perceptual, rasterizer
+        model.requires_grad_(True).eval()
+        super().__init__(model, rows, updates, examples, seed, world)
+        self._render, self._perceptual, self._rasterizer = render, perceptual, rasterizer
         self._device = next(model.parameters()).device
-        self._optimise = updates.optimise(seed)
-        self._steps = make_stepper([(list(model.parameters()), updates.rate)], updates, seed, world)
-        self.ema = Ema(model, updates.ema_decay) if updates.ema_decay else None
-        self._ahead = RowsAhead(
-            rows.row, self._pieces, updates.steps, threads=examples.threads, ahead=examples.ahead
-        )
 
-    def step(self, step: int) -> Mapping[str, float]:
-        """One update.
-
-        Returns:
-            The loss and its parts, the gradient's norm and how many objects could not be read,
-            averaged over the processes.
-
-        Raises:
-            Fatal: a loss became non-finite, or no object can be read.
-        """
+    def _gather(self, step: int) -> dict[str, float]:
         numbers: dict[str, float] = {}
         for piece in self._pieces(step):
             share = piece.weight / len(piece.places)
@@ -87,11 +70,7 @@ class CrmReconstructorTrainer:
                 loss, parts = self.row_loss(step, place, row)
                 self._steps.backward(loss, share, step)
                 add_numbers(numbers, {"loss": float(loss.detach()), **parts}, share)
-        numbers["norm"] = self._steps.update(step)
-        numbers["bad_objects"] = float(len(self._rows.folder.bad))
-        if self.ema is not None:
-            self.ema.update(self.model, step)
-        return self._world.mean(numbers)
+        return numbers
 
     def row_loss(self, step: int, place: int, row: RenderRow) -> tuple[Tensor, Mapping[str, float]]:
         """Loss of one object and its parts."""
@@ -102,44 +81,16 @@ class CrmReconstructorTrainer:
                 self.model, batch, self._render, generator, self._perceptual, self._rasterizer
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything a later `step` depends on, as tensors and plain data."""
-        return {
-            "weights": self.model.state_dict(),
-            "steps": self._steps.state_dict(),
-            "ema": self.ema.shadow if self.ema else {},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict`. Raises `Fatal` when it does not fit."""
-        try:
-            self.model.load_state_dict(state["weights"])
-            self._steps.load_state_dict(state["steps"])
-            if self.ema is not None:
-                self.ema.load(state["ema"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise refuse_foreign(error) from error
-
-    def weights(self) -> dict[str, Tensor]:
-        """What is exported: the average where there is one."""
-        return dict(self.ema.shadow) if self.ema else self.model.state_dict()
-
     @torch.no_grad()
     def look(self, count: int) -> np.ndarray:
         """A sheet of true renders and ours of fixed objects, a row per object."""
-        heldout = bool(self._rows.folder.heldout)
-        total = len(self._rows.folder.heldout) if heldout else len(self._rows)
+        shown, heldout = self._shown_rows(count)
         true, ours = [], []
-        if self.ema is not None:
-            self.ema.swap(self.model)
-        try:
-            for row in range(min(count, total)):
+        with self._averaged():
+            for row in shown:
                 wanted, made = self._shown(self._rows.plain(row, heldout=heldout), row)
                 true.append(wanted)
                 ours.append(made)
-        finally:
-            if self.ema is not None:
-                self.ema.swap(self.model)
         return sheet([torch.stack(true), torch.stack(ours)])
 
     def _shown(self, row: RenderRow, number: int) -> tuple[Tensor, Tensor]:
@@ -154,6 +105,3 @@ class CrmReconstructorTrainer:
                 self.model, planes, shape, batch.renders, 0, self._render, self._rasterizer
             )
         return batch.renders.images[0, :SHOWN_RENDERS], made.rgb[:SHOWN_RENDERS]
-
-    def _pieces(self, step: int) -> list[Piece]:
-        return batch_pieces(len(self._rows), step, self._optimise, self._world)

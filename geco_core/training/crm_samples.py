@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from geco_core.diffusion.noise import ItemNoise
 from geco_core.multiview.crm import CrmDiffusion, CrmFrames
 from geco_core.training.cache import Progress
 from geco_core.training.crm_examples import CrmExamples
-
-CHUNK = 64
+from geco_core.training.stages import in_parts
 
 
 @torch.no_grad()
@@ -24,19 +24,12 @@ def sample_examples(
 ) -> CrmFrames:
     """Run both stages on the conditions of the first `count` rows; the row is the seed.
 
-    Parts of 64 rows stay in `folder`, so that an interrupted call goes on.
+    See `in_parts` for `folder`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: list[np.ndarray] = []
-    for start in range(0, count, CHUNK):
-        path = folder / f"part-{start:06d}.npy"
-        rows = torch.arange(start, min(start + CHUNK, count))
-        if not path.is_file():
-            frames = model.generate(examples.conditions(rows), ItemNoise(rows.tolist()))
-            temporary = path.with_suffix(".tmp.npy")
-            np.save(temporary, torch.stack([frames.views, frames.ccms], dim=1).numpy())
-            temporary.replace(path)
-        parts.append(np.load(path))
-        progress(int(rows[-1]) + 1, count)
-    both = torch.from_numpy(np.concatenate(parts))  # [n, 2, 6, S, S, 3]
+
+    def make(rows: Tensor) -> np.ndarray:
+        frames = model.generate(examples.conditions(rows), ItemNoise(rows.tolist()))
+        return torch.stack([frames.views, frames.ccms], dim=1).numpy()
+
+    both = torch.from_numpy(in_parts(folder, count, make, progress))  # [n, 2, 6, S, S, 3]
     return CrmFrames(both[:, 0].contiguous(), both[:, 1].contiguous())

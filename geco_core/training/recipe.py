@@ -25,7 +25,6 @@ from geco_core.checkpoints.legacy import load_tensors
 from geco_core.config import load as config_load
 from geco_core.config.models import InstantMeshConfig
 from geco_core.diffusion.codec import PatchCodec
-from geco_core.errors import Fatal
 from geco_core.multiview.generate import views_of_images
 from geco_core.multiview.zero123plus import Zero123Plus
 from geco_core.reconstruct.initialise import fourier_init
@@ -34,6 +33,7 @@ from geco_core.training.cache import CacheSpec, ExampleCache, Progress, ensure_c
 from geco_core.training.loop import LoopConfig, Report, train
 from geco_core.training.multiview import MultiViewTask, MultiViewTaskConfig
 from geco_core.training.reconstructor import ReconstructorTask, ReconstructorTaskConfig
+from geco_core.training.stages import check_stage, in_parts, save_stage
 
 # Stages of a wave run at once, each as a process of one thread.
 WAVES = (
@@ -172,13 +172,13 @@ def run_stage(
 
     Raises `Fatal` on an unknown stage.
     """
-    if stage not in STAGES:
-        raise Fatal(f"unknown training stage {stage!r}", remedy=f"one of {', '.join(STAGES)}")
+    check_stage(stage, STAGES)
     if stage != "cache" and space.weights(stage).is_file():
         return
     train_cache, heldout_cache = space.caches(processes, progress)
-    runners: dict[str, Callable[[], object]] = {
-        "cache": lambda: None,
+    if stage == "cache":
+        return
+    runners: dict[str, Callable[[], dict[str, Tensor]]] = {
         "multiview": lambda: _multiview(
             space, "multiview", train_cache, heldout_cache, report, evaluated
         ),
@@ -191,12 +191,7 @@ def run_stage(
         "teacher_views": lambda: _teacher_views(space, train_cache, progress),
         "finetune": lambda: _finetune(space, train_cache, heldout_cache, report, evaluated),
     }
-    result = runners[stage]()
-    if result is not None:
-        path = space.weights(stage)
-        temporary = path.with_suffix(".tmp")
-        torch.save(result, temporary)
-        temporary.replace(path)
+    save_stage(space.weights(stage), runners[stage]())
 
 
 def _multiview(
@@ -246,23 +241,14 @@ def _teacher_views(
     model = space.new_multiview(train_cache)
     model.load_state_dict(load_tensors(space.weights("multiview")))
     model.eval()
-    count, size = space.recipe.teacher_rows, space.config.multiview.rig.view_size
-    folder = space.folder / "teacher_views"
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for start in range(0, count, 64):
-        path = folder / f"part-{start:06d}.npy"
-        if not path.is_file():
-            rows = torch.arange(start, min(start + 64, count))
-            conditions = train_cache.images("condition", rows)
-            views = views_of_images(model, conditions, rows.tolist(), space.config.sampler)
-            array = views.clamp(0, 1).mul(255).round().byte().movedim(-3, -1).numpy()
-            assert array.shape[1:] == (6, size, size, 3)
-            np.save(path.with_suffix(".tmp.npy"), array)
-            path.with_suffix(".tmp.npy").replace(path)
-        parts.append(np.load(path))
-        progress(min(start + 64, count), count)
-    return {"views": torch.from_numpy(np.concatenate(parts))}
+
+    def make(rows: Tensor) -> np.ndarray:
+        conditions = train_cache.images("condition", rows)
+        views = views_of_images(model, conditions, rows.tolist(), space.config.sampler)
+        return views.clamp(0, 1).mul(255).round().byte().movedim(-3, -1).numpy()
+
+    folder, count = space.folder / "teacher_views", space.recipe.teacher_rows
+    return {"views": torch.from_numpy(in_parts(folder, count, make, progress))}
 
 
 def _finetune(
