@@ -10,6 +10,7 @@ from geco_core.checkpoints.loaded import LoadedModel, LoadedParts, load_own
 from geco_core.checkpoints.zero123plus import load_zero123plus
 from geco_core.config.crm_system import CrmConfig
 from geco_core.config.models import InstantMeshConfig
+from geco_core.errors import ConfigError
 from geco_core.multiview.crm import CrmDiffusion
 from geco_core.multiview.zero123plus import Zero123Plus
 
@@ -41,9 +42,20 @@ def load_multiview(
 def load_diffusion(
     config: CrmConfig, dtype: torch.dtype | None = None
 ) -> LoadedModel[CrmDiffusion] | LoadedParts[CrmDiffusion]:
-    """CRM's configured diffusion half, in the files' precision when None. Raises `Fatal`."""
+    """CRM's configured diffusion half, in the files' precision when None.
+
+    Raises:
+        ConfigError: the pin of a file that is not read.
+        Fatal: see `load_crm_diffusion`.
+    """
     weights, pin = config.weights, config.weights.multiview_sha256
     if is_own(weights.multiview):
+        if weights.ccm_sha256:
+            raise ConfigError(
+                f"weights.ccm_sha256 pins nothing: {weights.multiview} holds both stages",
+                stage="load",
+                remedy="pin the file with weights.multiview_sha256",
+            )
         return load_own(
             weights.multiview,
             lambda: CrmDiffusion(config.diffusion),

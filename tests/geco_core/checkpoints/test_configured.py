@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -12,6 +13,7 @@ from geco_core.checkpoints.loaded import LoadedModel, LoadedParts
 from geco_core.config.crm_system import CrmConfig
 from geco_core.config.load import load, preset_path
 from geco_core.config.models import InstantMeshConfig
+from geco_core.errors import ConfigError
 from tests.geco_core.checkpoints.published import chain_words, write_chain
 from tests.geco_core.checkpoints.published_crm import crm_words, write_crm
 
@@ -41,3 +43,9 @@ def test_one_file_of_our_own_holds_encoders_and_both_stages(tmp_path: Path) -> N
     assert {n.partition(".")[0] for n in loaded.model.state_dict()} == {"encoders", "views", "ccm"}
     expected = published.state_dict()
     assert all(torch.equal(v, expected[n]) for n, v in loaded.model.state_dict().items())
+
+
+def test_a_pin_of_a_file_that_is_not_read_is_refused() -> None:
+    words = ["weights.multiview=package:crm-micro-multiview.safetensors", "weights.ccm_sha256=ab"]
+    with pytest.raises(ConfigError, match="pins nothing"):
+        load_diffusion(load(CrmConfig, preset_path("crm", "micro"), words))
