@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
-
-import torch
 
 from benchmarks.full_size_cpu import generate, watched
 from benchmarks.peaks import Stages
@@ -50,12 +49,18 @@ def test_watching_ends_with_its_block() -> None:
     assert InstantMeshSystem.multiview is before
 
 
+def _touch(count: int) -> None:
+    """Fresh memory of so many bytes; an allocator may hand out pages that are resident already."""
+    with mmap.mmap(-1, count) as memory:
+        memory.write(b"\1" * count)
+
+
 def test_peaks_are_those_of_their_stage() -> None:
     stages = Stages()
     with stages.stage("much"):
-        torch.ones(40 * 2**18)
+        _touch(64 * 2**20)
     with stages.stage("little"):
-        torch.ones(8)
+        _touch(mmap.PAGESIZE)
     with stages.stage("much"):
         pass
     rows = stages.rows
